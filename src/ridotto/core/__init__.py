@@ -1,0 +1,1 @@
+"""Vectors, fixed point, wire, randomness, machines: no I/O and no frameworks."""
