@@ -1,0 +1,69 @@
+"""Train one model together, and let nobody see one party's update.
+
+The public names are listed in `_LAZY` and loaded when they are first used, so that `import ridotto` stays fast and
+needs no optional dependency (PEP 562).
+
+Two public functions, `rounds` and `simulate`, bear the names of packages of ours. Python binds a package to its parent
+when it is imported, which would put a module where a user expects the function. So the module is made callable, and
+passes the call on: `ridotto.rounds(url, model)` and `import ridotto.rounds.plan` both work, in either order.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ridotto.errors import RidottoError as RidottoError
+
+if TYPE_CHECKING:
+    # One line for every name in _LAZY, written `from module import name as name`; a test compares the two.
+    pass
+
+__version__ = "0.1.0"
+
+_LAZY: dict[str, str] = {}
+"""Public name -> the module that defines it."""
+
+_EAGER = ("RidottoError", "__version__")
+
+
+def _load(name: str) -> Any:
+    """Import the module behind a lazy name, and return what the name stands for."""
+    return getattr(import_module(_LAZY[name]), name)
+
+
+if not TYPE_CHECKING:  # A type checker that saw this would believe that every misspelt name exists.
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name when it is first used."""
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = _load(name)
+        return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*_EAGER, *_LAZY})
+
+
+class _CallableModule(ModuleType):
+    """A package of ours that is also a public function of the same name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the public function that bears this package's name."""
+        return _load(self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+class _Root(ModuleType):
+    """The class of this module: makes a package callable when Python binds it to a lazy name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _LAZY and isinstance(value, ModuleType):
+            value.__class__ = _CallableModule
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Root
