@@ -51,6 +51,7 @@ def test_unknown_name_is_an_attribute_error():
         _ = ridotto.simulat
 
 
+@pytest.mark.parametrize("driver_imports", ["", "import ridotto.thing.inner\n"])
 @pytest.mark.parametrize(
     "code",
     [
@@ -62,11 +63,11 @@ def test_unknown_name_is_an_attribute_error():
         "from ridotto.thing import inner; from ridotto import thing; print(thing(inner.ONE))",
     ],
 )
-def test_a_package_that_bears_a_public_name_can_be_called_and_imported(code, tmp_path):
+def test_a_package_that_bears_a_public_name_can_be_called_and_imported(code, driver_imports, tmp_path):
     # A part of ridotto that is not there: a package `thing`, and a function `thing` in a module of another name.
     (tmp_path / "thing").mkdir()
     (tmp_path / "thing" / "__init__.py").touch()
     (tmp_path / "thing" / "inner.py").write_text("ONE = 1\n")
-    (tmp_path / "thing_driver.py").write_text("def thing(n):\n    return f'called with {n}'\n")
+    (tmp_path / "thing_driver.py").write_text(driver_imports + "def thing(n):\n    return f'called with {n}'\n")
     setup = f"import ridotto; ridotto.__path__.append({str(tmp_path)!r}); ridotto._LAZY['thing'] = 'thing_driver'\n"
     assert set(run(setup + code, tmp_path).splitlines()) == {"called with 1"}

@@ -40,8 +40,8 @@ if not TYPE_CHECKING:  # A type checker that saw this would believe that every m
         """Load a public name when it is first used."""
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = _load(name)
-        return value
+        value = _load(name)
+        return globals().setdefault(name, value)  # loading may have bound the package of that name: it stays
 
 
 def __dir__() -> list[str]:
