@@ -35,7 +35,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(dev_stamp) ## set up everything for development in $(VENV)
+install: $(dev_stamp) ## set up everything for development, in .venv
 
 check: $(dev_stamp) ## formatting, lint, types and layers
 	$(bin)/ruff format --check .
