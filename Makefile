@@ -68,7 +68,7 @@ fuzz: $(dev_stamp) ## random input for every decoder and machine, 20,000 example
 
 clean: ## remove what building and testing left behind
 	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis ridotto-demo
-	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard src tests bench docs examples) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## the same, and the virtual environment
 	rm -rf $(VENV)
