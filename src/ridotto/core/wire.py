@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ridotto.errors import LocalProtocolError, PeerProtocolError
+from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
 
 VERSION = 1
 """The first byte of every frame. A change of any message's meaning raises it."""
@@ -49,6 +49,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
 """A sentence for people."""
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Stand above what occurs inside messages."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
@@ -127,7 +131,7 @@ class Codec:
     def _decode_header(self, header: memoryview, peer: str) -> Message:
         try:
             return self._decoder.decode(header)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        except (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionError, OverflowError) as error:
             raise PeerProtocolError(peer, f"malformed message: {error}") from error
 
     def _check_attachment(self, message: Attached, rest: memoryview, peer: str) -> None:

@@ -1,0 +1,1 @@
+"""What a round is: its plan, its pipeline, its two machines, its record."""

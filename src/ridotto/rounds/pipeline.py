@@ -1,0 +1,119 @@
+"""What happens to an update between training and masking, and to a sum after unmasking.
+
+    participant   clip -> weight -> fixed point -> lanes behind it       float32[d] -> integers mod 2^b, shape (length,)
+    coordinator   lanes off -> signed -> divide by the summed weight      -> mean update float32[d], metrics
+
+Lanes: the weight, the number of entries that were cut off, then one per metric. A metric m in [-B, B], a mean over a
+participant's examples, travels as `round((m + B) / 2B * 2^20) * weight`, so its weighted mean comes out of two sums
+and nobody's own value is ever in clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ridotto.core.fixedpoint import IntVector
+from ridotto.core.rng import SEED_BYTES, Rng
+from ridotto.core.vector import Layout, Vector
+from ridotto.crypto.prg import dither
+from ridotto.errors import DataError
+from ridotto.privacy.clip import clip
+from ridotto.rounds.plan import Plan
+from ridotto.secagg.lanes import Lanes, LaneSums
+
+METRIC_STEPS = 1 << 20
+"""Resolution of a metric: its range is cut into this many steps."""
+
+
+@dataclass(frozen=True)
+class RoundSum:
+    """Hold what a round's opened sums say.
+
+    mean: weighted mean update, float32, shape (d,). examples: summed weights. participants: contributions.
+    metrics: weighted means. saturated: entries, over all participants, that were cut off at `value_range`.
+    """
+
+    mean: Vector
+    examples: int
+    participants: int
+    metrics: Mapping[str, float]
+    saturated: int
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Encode updates of d = `parameters` entries under a plan, and decode their sum."""
+
+    plan: Plan
+    parameters: int
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """Return the layout of what follows the update."""
+        metric = METRIC_STEPS * self.plan.max_examples
+        capacities = (self.plan.max_examples, self.parameters, *(metric for _ in self.plan.metrics))
+        return Lanes(self.plan.bits, self.plan.cohort, capacities)
+
+    @cached_property
+    def length(self) -> int:
+        """Return the elements of a summed vector: the update's and the lanes'."""
+        return self.parameters + self.lanes.size
+
+    def encode(
+        self, update: Vector, examples: int, metrics: Mapping[str, float], rng: Rng, layout: Layout | None = None
+    ) -> IntVector:
+        """Turn an update into integers mod 2^b, shape (length,).
+
+        update: float32, shape (d,). examples: > 0; counts at most as `max_examples`. metrics: means over examples; those the plan
+        does not name are left out. rng: secret; its bits round. layout: names the parameter in errors.
+        Raises DataError for NaN, infinity, no examples, a wrong shape, or a metric that the plan asks for and is missing.
+        """
+        if update.shape != (self.parameters,):
+            raise DataError(f"the update has shape {update.shape}, the model {self.parameters} parameters")
+        if examples < 1:
+            raise DataError("there are no examples to train on; a participant without data can't take part")
+        weight = min(examples, self.plan.max_examples)
+        if self.plan.clip is not None:
+            update, _ = clip(update, self.plan.clip)
+        fixed = self.plan.fixed_point()
+        words = dither(rng.bytes(SEED_BYTES), self.parameters)
+        entries, saturated = fixed.encode(update, weight, words, layout)
+        values = [weight, saturated, *(self._steps(name, metrics) * weight for name in sorted(self.plan.metrics))]
+        return np.concatenate([entries, self.lanes.write(values)])
+
+    def read_lanes(self, total: IntVector) -> LaneSums:
+        """Read the lanes of a summed vector, shape (length,)."""
+        mask = np.array((1 << self.plan.bits) - 1, dtype=total.dtype)
+        return self.lanes.read(total[self.parameters :] & mask)
+
+    def decode(self, total: IntVector) -> RoundSum:
+        """Turn an opened sum, shape (length,), into the mean update and the metrics.
+
+        Raises DataError if the summed weight is 0.
+        """
+        sums = self.read_lanes(total)
+        weight, saturated, *metrics = sums.values
+        if weight < 1:
+            raise DataError("the summed weight is 0: nobody had examples")
+        mean = self.plan.fixed_point().decode(total[: self.parameters], weight)
+        named = zip(sorted(self.plan.metrics), metrics, strict=True)
+        return RoundSum(
+            mean=mean,
+            examples=weight,
+            participants=sums.count,
+            metrics={name: (2 * steps / weight / METRIC_STEPS - 1) * self.plan.metrics[name] for name, steps in named},
+            saturated=saturated,
+        )
+
+    def _steps(self, name: str, metrics: Mapping[str, float]) -> int:
+        if name not in metrics:
+            known = ", ".join(sorted(metrics)) or "none"
+            raise DataError(f"the plan asks for metric {name!r}; training reported {known}")
+        value, bound = float(metrics[name]), self.plan.metrics[name]
+        if not np.isfinite(value):
+            raise DataError(f"metric {name!r} is {value}")
+        return round((min(max(value, -bound), bound) + bound) / (2 * bound) * METRIC_STEPS)

@@ -1,0 +1,236 @@
+"""The plan of a round: every choice in one frozen object, which refuses what can't work and says why.
+
+Nothing downstream re-checks policy: a `Plan` that exists is possible. It crosses the wire and is hashed into every
+session, so all parties of a round have the same one.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from functools import cache
+
+import msgspec
+
+from ridotto.core.fixedpoint import FixedPoint
+from ridotto.core.wire import digest
+from ridotto.errors import PlanError
+from ridotto.learn.strategy import Strategy, strategy
+from ridotto.secagg.graph import complete_threshold, sparse_parameters
+
+PLAN_DOMAIN = b"ridotto/1 plan\x00"
+
+SHARD_SIZE = 128
+"""Largest complete graph of masks: 127 masks cost a participant about 60 ms at a million parameters (PROTOCOLS 2.7)."""
+
+LARGEST_COHORT = 100_000
+LARGEST_METRIC = 1e6
+
+HIDING = 3
+"""An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract its own."""
+
+
+class Risk(StrEnum):
+    """Name a risk that a plan takes only if its author says `i_know`."""
+
+    SMALL_COHORT = "small-cohort"
+    """The sum may hold so few honest contributions that it shows one to another party."""
+
+    NO_PROTECTION = "no-protection"
+    """The coordinator sees every update."""
+
+
+class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stand above what plans and configuration files are made of."""
+
+
+class Ideal(_Settings, frozen=True, kw_only=True, tag_field="name", tag="ideal"):
+    """Trust the coordinator with every update: no masks. For tests, and where no protection is wanted."""
+
+
+class Pairwise(_Settings, frozen=True, kw_only=True, tag_field="name", tag="pairwise"):
+    """Hide every update behind pairwise masks.
+
+    corrupt: fraction of the participants that may collude with the coordinator; a number of members is rounded up.
+    graph: "complete" (shards of at most 128, safe against a lying coordinator) or "sparse" (one session whatever the cohort; safe
+    only where drop-outs are random, see `secagg.graph`). drop_out: fraction expected to leave during masking; sizes the sparse graph.
+    shard_size: members of one session at most, in a complete graph.
+    """
+
+    corrupt: float = 0.1
+    drop_out: float = 0.1
+    graph: str = "complete"
+    shard_size: int = SHARD_SIZE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.corrupt < 0.5:
+            raise PlanError(f"corrupt is a fraction from 0 to below 0.5, not {self.corrupt}")
+        if not 0 <= self.drop_out < 0.5:
+            raise PlanError(f"drop_out is a fraction from 0 to below 0.5, not {self.drop_out}")
+        if self.graph not in ("complete", "sparse"):
+            raise PlanError(f'graph is "complete" or "sparse", not "{self.graph}"')
+        if not 2 <= self.shard_size <= SHARD_SIZE:
+            raise PlanError(f"shard_size is 2 to {SHARD_SIZE}, not {self.shard_size}")
+
+
+class Optimiser(_Settings, frozen=True, kw_only=True):
+    """Choose the server optimiser by name, with its parameters (see `learn.strategy`)."""
+
+    name: str = "fedavg"
+    parameters: dict[str, float] = {}
+
+    def build(self) -> Strategy:
+        """Return the strategy.
+
+        Raises PlanError if the name or a parameter is unknown.
+        """
+        return strategy(self.name, **self.parameters)
+
+
+class Plan(_Settings, frozen=True, kw_only=True):
+    """Hold every choice of a round.
+
+    cohort: participants of a round at most. minimum: fewest contributions behind one opened sum; None means two
+    thirds of a session, at least 3. protocol: how the sum is kept secret. optimiser: what turns the mean update into the next
+    model. bits: width of an element on the wire, 8 to 64. value_range: largest |entry| of an update; entries beyond it are
+    cut off and counted. clip: largest l2 norm of an update, or None. max_examples: largest weight of a participant; more
+    examples count as this many. metrics: name -> largest value of a metric (a mean over examples, from -bound to bound); what is not
+    named here never leaves the device. join_s: how long a round waits for its cohort once the minimum is there. train_s:
+    for training. phase_s: for each message of the secure sum. i_know: risks taken knowingly.
+
+    Raises PlanError, with the reason, for a combination that can't work or a risk that is not acknowledged.
+    """
+
+    cohort: int
+    minimum: int | None = None
+    protocol: Ideal | Pairwise = Pairwise()
+    optimiser: Optimiser = Optimiser()
+    bits: int = 32
+    value_range: float = 4.0
+    clip: float | None = None
+    max_examples: int = 10_000
+    metrics: dict[str, float] = {}
+    join_s: float = 10.0
+    train_s: float = 600.0
+    phase_s: float = 30.0
+    i_know: tuple[Risk, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cohort <= LARGEST_COHORT:
+            raise PlanError(f"cohort is 1 to {LARGEST_COHORT}, not {self.cohort}")
+        self._check_numbers()
+        self.optimiser.build()
+        self._check_minimum()
+        self._check_risks()
+        # Building these proves the head-room of the ring, or says what is missing.
+        self.fixed_point()
+
+    def _check_numbers(self) -> None:
+        for name in ("join_s", "train_s", "phase_s"):
+            if not 0 < getattr(self, name) <= 7 * 86400:
+                raise PlanError(f"{name} is above 0 and at most a week, not {getattr(self, name)}")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise PlanError(f"clip is a positive norm, not {self.clip}")
+        for name, bound in self.metrics.items():
+            if not 0 < bound <= LARGEST_METRIC:
+                raise PlanError(f"the bound of metric {name!r} is above 0 and at most {LARGEST_METRIC:g}, not {bound}")
+        if self.max_examples > 2**31:
+            raise PlanError(f"max_examples is at most 2^31, not {self.max_examples}")
+
+    def _check_minimum(self) -> None:
+        smallest = self._smallest_session
+        if not 1 <= self.least <= smallest:
+            raise PlanError(
+                f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} has {smallest}"
+            )
+        if isinstance(self.protocol, Pairwise):
+            corrupt = self.corrupt_of(smallest)
+            if corrupt >= self.least:
+                raise PlanError(f"{corrupt} of {smallest} may be corrupt, so a minimum of {self.least} hides nobody")
+            if self.protocol.graph == "sparse":
+                self.sparse(self.cohort)
+
+    def _check_risks(self) -> None:
+        for risk, sentence in self.risks().items():
+            if risk not in self.i_know:
+                raise PlanError(f'{sentence} If that is what you want, say i_know = ["{risk.value}"] in the plan.')
+
+    @property
+    def least(self) -> int:
+        """Return the fewest contributions behind one opened sum."""
+        if self.minimum is not None:
+            return self.minimum
+        return min(self._smallest_session, max(HIDING, math.ceil(self._smallest_session * 2 / 3)))
+
+    @property
+    def session_limit(self) -> int:
+        """Return how many members one session may have."""
+        if isinstance(self.protocol, Pairwise) and self.protocol.graph == "complete":
+            return self.protocol.shard_size
+        return 10_000
+
+    @property
+    def _smallest_session(self) -> int:
+        return self.cohort // -(-self.cohort // self.session_limit)
+
+    def corrupt_of(self, members: int) -> int:
+        """Return how many of a session's members are taken to collude with the coordinator."""
+        if isinstance(self.protocol, Ideal):
+            return 0
+        return math.ceil(self.protocol.corrupt * members - 1e-9)
+
+    def sparse(self, members: int) -> tuple[int, int]:
+        """Return (neighbours, threshold) of a session; (0, 0) for a complete graph.
+
+        Raises PlanError if no sparse graph over so few is safe.
+        """
+        if isinstance(self.protocol, Ideal) or self.protocol.graph == "complete":
+            return 0, 0
+        return sparse_parameters(members, self.corrupt_of(members), math.ceil(self.protocol.drop_out * members))
+
+    def fixed_point(self) -> FixedPoint:
+        """Return the encoding of updates, with head-room for the whole cohort."""
+        return FixedPoint(self.bits, self.value_range, self.cohort, self.max_examples)
+
+    def fingerprint(self) -> bytes:
+        """Return SHA-256 over the plan's encoding, 32 bytes."""
+        return _fingerprint(self.encode())
+
+    def encode(self) -> bytes:
+        """Return the plan as MessagePack; the same plan gives the same bytes."""
+        return msgspec.msgpack.encode(self, order="deterministic")
+
+    def risks(self) -> dict[Risk, str]:
+        """Return what this plan does not protect against, in sentences."""
+        if isinstance(self.protocol, Ideal):
+            return {Risk.NO_PROTECTION: 'With protocol "ideal" the coordinator sees every update in clear.'}
+        corrupt = self.corrupt_of(self._smallest_session)
+        honest = self.least - corrupt
+        if honest >= HIDING:
+            return {}
+        if self.least <= 2:
+            sentence = "Two parties always learn each other's update from the sum: subtract your own, and the other's is left."
+        else:
+            sentence = (
+                f"A sum of {self.least} contributions, {corrupt} of which may collude, can hold only {honest} honest ones: "
+                "one of them, with the colluding ones, can learn another's update."
+            )
+        return {Risk.SMALL_COHORT: sentence}
+
+    def protection(self) -> str:
+        """Say in one or two sentences what the coordinator can learn."""
+        if isinstance(self.protocol, Ideal):
+            return "No protection: the coordinator sees every update."
+        members = self._smallest_session
+        corrupt = self.corrupt_of(members)
+        threshold = self.sparse(members)[1] or complete_threshold(members, corrupt)
+        return (
+            f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of {members} participants "
+            f"help it. A session of {members} survives {members - max(threshold, self.least)} drop-outs. "
+            "What the sum and the trained model reveal is not limited: that takes differential privacy."
+        )
+
+
+@cache
+def _fingerprint(encoded: bytes) -> bytes:
+    return digest(PLAN_DOMAIN + encoded)

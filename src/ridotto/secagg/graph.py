@@ -1,0 +1,114 @@
+"""Who shares masks with whom, and how many shares open a secret.
+
+Complete graph (Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017):
+everyone with everyone, in sessions of at most 128.
+
+Sparse graph (Bell et al., "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020,
+"SecAgg+"): a Harary graph of degree k over a permutation that nobody knows before the keys are fixed.
+Its limits: the parameters hold against a coordinator that lies to each neighbourhood, with drop-outs that happen at random. They do *not* hold
+against one that chooses whom to drop after it has seen the graph; that needs the far larger k of Bell et al., section 4.
+Hence the complete graph is the default.
+
+All tails are those of the hypergeometric distribution, by logarithms of the gamma function; they are compared with
+thresholds 10 orders of magnitude away from where rounding could matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cache
+
+from ridotto.errors import PlanError
+
+SECURITY_BITS = 40
+"""P[some participant's neighbourhood is corrupt enough to open both of its secrets] < 2^-40 (Bell et al.'s sigma)."""
+
+CORRECTNESS_BITS = 30
+"""P[some participant's secret can't be opened because too many neighbours left] < 2^-30 (Bell et al.'s eta)."""
+
+
+def complete_threshold(present: int, corrupt: int) -> int:
+    """Return t for a complete graph: `floor((present + corrupt) / 2) + 1`, of `present` holders, the owner included.
+
+    present: participants in the key book. corrupt: how many of them may be corrupt. Two disjoint groups of honest holders of
+    t - corrupt each do not exist then, so no secret pair of one participant can be opened.
+    Source: Bonawitz et al., section 6.2 and theorem 6.5; PROTOCOLS 2.7.
+    """
+    return (present + corrupt) // 2 + 1
+
+
+def complete_holders(present: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """Return for each participant who holds its shares: everyone, itself included."""
+    everyone = tuple(sorted(present))
+    return dict.fromkeys(everyone, everyone)
+
+
+def sparse_holders(present: Sequence[int], degree: int, seed: bytes) -> dict[int, tuple[int, ...]]:
+    """Return for each participant its `degree` neighbours in a Harary graph over a permutation drawn from `seed`.
+
+    present: indices, more than `degree` of them. degree: even. seed: fixed only after everybody's keys are.
+    Raises PlanError if the degree is odd or too large.
+    """
+    if degree % 2 or not 0 < degree < len(present):
+        raise PlanError(f"a sparse graph over {len(present)} needs an even degree below that, not {degree}")
+    circle = sorted(present, key=lambda index: hashlib.sha256(seed + index.to_bytes(4, "big")).digest())
+    steps = [step for step in range(-degree // 2, degree // 2 + 1) if step]
+    return {
+        owner: tuple(sorted(circle[(place + step) % len(circle)] for step in steps)) for place, owner in enumerate(circle)
+    }
+
+
+@cache
+def sparse_parameters(participants: int, corrupt: int, drop_out: int) -> tuple[int, int]:
+    """Return the smallest even degree k, and a threshold t, for a sparse graph.
+
+    participants: n. corrupt, drop_out: how many of them are corrupt and leave at random. For n participants at once,
+    a coordinator that lies per neighbourhood can open both secrets of one of them with probability below 2^-40
+    (2t - k rule), and a secret can't be opened with probability below 2^-30.
+    Raises PlanError if there is no such graph: the federation is too small for one.
+    Source: Bell et al., section 3.4 and lemma 3.7, with the bound on equivocation of PROTOCOLS 2.7.
+    """
+    for degree in range(2, participants, 2):
+        threshold = _safe_threshold(participants, corrupt, degree)
+        if threshold <= degree and _loss(participants, drop_out, degree, threshold) < -CORRECTNESS_BITS:
+            return degree, threshold
+    raise PlanError(
+        f"no sparse graph over {participants} tolerates {corrupt} corrupt and {drop_out} leaving: use the complete graph"
+    )
+
+
+def sparse_is_safe(participants: int, corrupt: int, degree: int, threshold: int) -> bool:
+    """Tell whether (degree, threshold) keeps both secrets of everyone apart with probability 1 - 2^-40."""
+    return threshold >= _safe_threshold(participants, corrupt, degree)
+
+
+def _safe_threshold(participants: int, corrupt: int, degree: int) -> int:
+    """Return the smallest t such that P[some neighbourhood has >= 2t - k corrupt] < 2^-40."""
+    for threshold in range(degree // 2 + 1, degree + 1):
+        tail = _tail(participants - 1, corrupt, degree, 2 * threshold - degree)
+        if tail + math.log2(participants) < -SECURITY_BITS:
+            return threshold
+    return degree + 1
+
+
+def _loss(participants: int, drop_out: int, degree: int, threshold: int) -> float:
+    """Return log2 P[some participant has more than degree - threshold neighbours that left]."""
+    return _tail(participants - 1, drop_out, degree, degree - threshold + 1) + math.log2(participants)
+
+
+def _tail(population: int, marked: int, drawn: int, at_least: int) -> float:
+    """Return log2 P[X >= at_least] for X hypergeometric."""
+    terms = [
+        _log_choose(marked, hits) + _log_choose(population - marked, drawn - hits) - _log_choose(population, drawn)
+        for hits in range(max(at_least, 0, drawn - (population - marked)), min(drawn, marked) + 1)
+    ]
+    if not terms:
+        return -math.inf
+    largest = max(terms)
+    return (largest + math.log(math.fsum(math.exp(term - largest) for term in terms))) / math.log(2)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

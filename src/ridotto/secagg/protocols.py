@@ -1,0 +1,44 @@
+"""The list of protocols: the one place where a new one is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ridotto.core.fixedpoint import IntVector
+from ridotto.core.machine import Effect, Machine
+from ridotto.core.rng import Rng
+from ridotto.core.wire import Message
+from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.ideal import IdealCoordinator, IdealParticipant
+from ridotto.secagg.messages import IDEAL_MESSAGES, PAIRWISE_MESSAGES
+from ridotto.secagg.pairwise import PairwiseCoordinator, PairwiseParticipant
+from ridotto.secagg.session import Session, Timeouts
+
+
+class SumCoordinator(Machine, Protocol):
+    """A coordinator's half: a machine that can be told that a member will not answer."""
+
+    def leave(self, name: str, why: str, now: float) -> list[Effect]:
+        """Stop waiting for a member, and remember why."""
+
+
+@dataclass(frozen=True)
+class SumProtocol:
+    """Name a protocol's two halves and its messages.
+
+    participant: (session, own name, identity key, vector, rng) -> machine; the vector is overwritten.
+    coordinator: (session, timeouts) -> machine, which finishes with a `SessionResult`.
+    """
+
+    messages: tuple[type[Message], ...]
+    participant: Callable[[Session, str, IdentityKey, IntVector, Rng], Machine]
+    coordinator: Callable[[Session, Timeouts], SumCoordinator]
+
+
+PROTOCOLS: dict[str, SumProtocol] = {
+    "ideal": SumProtocol(IDEAL_MESSAGES, IdealParticipant, IdealCoordinator),
+    "pairwise": SumProtocol(PAIRWISE_MESSAGES, PairwiseParticipant, PairwiseCoordinator),
+}
+"""By name, as plans and sessions spell it."""

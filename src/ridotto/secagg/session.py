@@ -1,0 +1,145 @@
+"""What the parties of one secure sum agree on, and how it can end.
+
+A session is one sum among at most a few hundred members. It is self-contained: its id, `sid`, is a hash over
+everything in it, the plan and the very model bytes that are trained from included, and every key, seed and
+signature of the session binds the sid. Two participants who were shown different models, rosters or plans are in
+different sessions, and their masks do not meet (Pasquini et al., "Eluding Secure Aggregation in Federated
+Learning via Model Inconsistency", CCS 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from ridotto.core.machine import COORDINATOR, SELF
+from ridotto.core.wire import Bytes32, Count, Message, Name, Part, digest
+from ridotto.errors import PeerProtocolError, PlanError
+
+SESSION_DOMAIN = b"ridotto/1 session\x00"
+"""Separates the hash of a session from every other hash. The version names this set of algorithms:
+X25519, Ed25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, SHA-256."""
+
+LARGEST_SESSION = 10_000
+"""Members of one session at most; a complete graph should stay at 128 (see `rounds.plan`)."""
+
+Width = Annotated[int, msgspec.Meta(ge=8, le=64)]
+"""Bits of one element."""
+
+
+class Member(Part, frozen=True):
+    """Name one participant and its long-term identity key (Ed25519, 32 bytes)."""
+
+    name: Name
+    key: Bytes32
+
+
+class Session(Message, frozen=True):
+    """Describe one secure sum completely.
+
+    protocol: a name in `protocols.PROTOCOLS`. plan, model: SHA-256 of the plan and of the model file that is
+    trained from. nonce: fresh for every attempt. members: sorted by name. length: elements of the summed
+    vectors, lanes included. bits: width of an element. minimum: fewest contributions that may be opened.
+    corrupt: members that may collude with the coordinator. neighbours, threshold: of the sparse graph;
+    both 0 for the complete graph, whose threshold follows from who shows up (`graph.complete_threshold`).
+    """
+
+    protocol: Name
+    plan: Bytes32
+    model: Bytes32
+    nonce: Bytes32
+    round: Count
+    shard: Count
+    members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=LARGEST_SESSION)]
+    length: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+    bits: Width
+    minimum: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SESSION)]
+    corrupt: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
+    neighbours: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
+    threshold: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
+
+    def __post_init__(self) -> None:
+        names = [member.name for member in self.members]
+        if names != sorted(set(names)) or COORDINATOR in names or SELF in names:
+            raise PlanError("the members of a session are sorted by name, each once, and none has a reserved name")
+        if len({member.key for member in self.members}) != len(names):
+            raise PlanError("two members of a session share one identity key")
+        if not self.corrupt < self.minimum <= len(names):
+            raise PlanError(
+                f"a session of {len(names)} with {self.corrupt} corrupt can't have a minimum of {self.minimum}: "
+                "it needs corrupt < minimum <= members"
+            )
+
+
+def session_id(session: Session) -> bytes:
+    """Return the sid: SHA-256 over the session's encoding, 32 bytes."""
+    return digest(SESSION_DOMAIN + msgspec.msgpack.encode(session))
+
+
+def index_of(session: Session, name: str) -> int:
+    """Return a member's position in the roster.
+
+    Raises PeerProtocolError if there is no such member.
+    """
+    for index, member in enumerate(session.members):
+        if member.name == name:
+            return index
+    raise PeerProtocolError(name, "is not a member of this session")
+
+
+class FailureCode(StrEnum):
+    """Say in one stable word why a sum was not opened."""
+
+    TOO_FEW = "TOO_FEW"
+    """Fewer answered than the minimum or the threshold asks for."""
+
+    BAD_SHARES = "BAD_SHARES"
+    """Somebody's shares do not reconstruct to what it committed to; it is blamed by name."""
+
+    CHECK_LANE = "CHECK_LANE"
+    """The opened sum's check lanes are wrong: somebody's mask or vector was not what the protocol asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """Tell who is in an opened sum and who was lost on the way.
+
+    included: names, in roster order. lost: name -> where and why.
+    """
+
+    sid: bytes
+    included: tuple[str, ...]
+    lost: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Say how long the coordinator waits, in seconds.
+
+    first_s: for the first message, so for the local training too. phase_s: for each message after it.
+    """
+
+    first_s: float
+    phase_s: float
+
+    def __post_init__(self) -> None:
+        if not (self.first_s > 0 and self.phase_s > 0):
+            raise PlanError(f"timeouts are positive, not {self.first_s} s and {self.phase_s} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Show how far one session is: for whoever watches, never for the protocol.
+
+    step: the kind of message that is collected. answered: how many have sent it. waiting: who has not.
+    """
+
+    round: int
+    shard: int
+    step: str
+    answered: int
+    waiting: tuple[str, ...]

@@ -1,0 +1,130 @@
+"""A bench for secure sums: real machines, an independent adder, and a network that tests may attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from ridotto.core.fixedpoint import container
+from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Router
+from ridotto.core.packing import unpack
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.wire import Codec, Message
+from ridotto.crypto.prg import add_masks
+from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.lanes import Lanes
+from ridotto.secagg.protocols import PROTOCOLS
+from ridotto.secagg.session import Member, Session, Timeouts, session_id
+from ridotto.secagg.tasks import Fold, Open, Opened
+
+BITS = 32
+ENTRIES = 5
+Tamper = Callable[[Envelope], Iterable[Envelope]]
+
+
+@cache
+def identity(name: str) -> IdentityKey:
+    return IdentityKey.generate(insecure_seeded_rng(sum(map(ord, name)) * 1000 + len(name)))
+
+
+def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, **changes: object) -> Session:
+    members = tuple(Member(f"p{i:03}", identity(f"p{i:03}").public) for i in range(count))
+    lanes = Lanes(BITS, count, (1000,))
+    settings: dict[str, object] = {
+        "protocol": protocol,
+        "plan": b"p" * 32,
+        "model": b"m" * 32,
+        "nonce": b"n" * 32,
+        "round": 1,
+        "shard": 0,
+        "members": members,
+        "length": ENTRIES + lanes.size,
+        "bits": BITS,
+        "minimum": minimum,
+    }
+    return Session(**(settings | changes))  # type: ignore[arg-type]
+
+
+def make_vector(session: Session, index: int) -> np.ndarray:
+    """Give participant `index` the entries index+1, 2(index+1), ... and the weight 10(index+1)."""
+    lanes = Lanes(session.bits, len(session.members), (1000,))
+    entries = session.length - lanes.size
+    values = ((index + 1) * np.arange(1, entries + 1)) % 2 ** min(session.bits, 32)
+    return np.concatenate([values.astype(container(session.bits)), lanes.write([10 * (index + 1)])])
+
+
+@dataclass
+class World:
+    """Run one session. `tamper` sees and changes every envelope; `swap` replaces participants' machines."""
+
+    session: Session
+    tamper: Tamper = lambda envelope: [envelope]
+    seed: int = 1
+    sums: dict[bytes, np.ndarray] = field(default_factory=dict)
+    folded: list[str] = field(default_factory=list)
+    opened: bool = False
+    sent: list[Envelope] = field(default_factory=list)
+    extra: Callable[[dict[str, object]], None] = lambda machines: None
+
+    def run(self) -> Finish:
+        protocol = PROTOCOLS[self.session.protocol]
+        rng = insecure_seeded_rng(self.seed)
+        machines: dict[str, object] = {
+            member.name: protocol.participant(
+                self.session, member.name, identity(member.name), make_vector(self.session, i), rng.child(i)
+            )
+            for i, member in enumerate(self.session.members)
+        }
+        machines[COORDINATOR] = protocol.coordinator(self.session, Timeouts(100, 10))
+        self.extra(machines)
+        self.codec = Codec(*protocol.messages, attachment_limit=1 << 20)
+        self.router = Router(machines, self._perform, self._link)  # type: ignore[arg-type]
+        self.finished = self.router.run()
+        return self.finished[COORDINATOR]
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Who was refused, by anybody, and why (the last reason)."""
+        return {refusal.peer: refusal.why for _, refusal in self.router.refusals}
+
+    def total(self, names: Iterable[str]) -> np.ndarray:
+        """Compute what the sum over `names` must be, without any protocol."""
+        index = {member.name: i for i, member in enumerate(self.session.members)}
+        dtype = container(self.session.bits)
+        with np.errstate(over="ignore"):
+            return sum((make_vector(self.session, index[name]) for name in names), np.zeros(1, dtype)).astype(dtype)
+
+    def opened_sum(self) -> np.ndarray:
+        mask = np.array((1 << self.session.bits) - 1, dtype=container(self.session.bits))
+        return self.sums[session_id(self.session)] & mask
+
+    def _link(self, envelope: Envelope) -> Iterable[Envelope]:
+        self.sent.append(envelope)
+        for delivered in self.tamper(envelope):
+            # Everything crosses the real wire, so a test can't send what a socket could not.
+            frame = self.codec.encode(delivered.message, delivered.attachment)
+            message, attachment = self.codec.decode(frame, delivered.sender)
+            yield Envelope(delivered.sender, delivered.to, message, attachment, delivered.at)
+
+    def _perform(self, owner: str, task: object, attachment: Buffer | None) -> Message | None:
+        dtype = container(self.session.bits)
+        match task:
+            case Fold(sid, sender, _):
+                if attachment is None:
+                    raise AssertionError("a fold without a vector")
+                total = self.sums.setdefault(sid, np.zeros(self.session.length, dtype))
+                total += unpack(attachment, self.session.bits, self.session.length)
+                self.folded.append(sender)
+                return None
+            case Open(sid, masks):
+                if self.opened:
+                    raise AssertionError("opened twice")
+                self.opened = True
+                add_masks(self.sums[sid], masks, sid)
+                lanes = Lanes(self.session.bits, len(self.session.members), (1000,))
+                read = lanes.read(self.opened_sum()[-lanes.size :])
+                return Opened(sid, min(read.count, 2**48), read.zero)
+        raise AssertionError(f"unknown task {task}")
