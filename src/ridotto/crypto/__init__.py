@@ -1,0 +1,1 @@
+"""Masks, secret shares, seals and identities: the only package that imports `cryptography`."""
