@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +28,7 @@ Tamper = Callable[[Envelope], Iterable[Envelope]]
 
 @cache
 def identity(name: str) -> IdentityKey:
-    return IdentityKey.generate(insecure_seeded_rng(sum(map(ord, name)) * 1000 + len(name)))
+    return IdentityKey.generate(insecure_seeded_rng(zlib.crc32(name.encode())))
 
 
 def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, **changes: object) -> Session:

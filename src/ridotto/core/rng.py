@@ -58,7 +58,9 @@ class SecretRng:
         """Return the next `length` bytes of the stream."""
         blocks = []
         for _ in range(-(-length // BLOCK_BYTES)):
-            blocks.append(hashlib.blake2b(self._counter.to_bytes(8, "little"), key=self._seed, person=b"stream").digest())
+            blocks.append(
+                hashlib.blake2b(self._counter.to_bytes(8, "little"), key=self._seed, person=b"stream").digest()
+            )
             self._counter += 1
         return b"".join(blocks)[:length]
 

@@ -1,7 +1,7 @@
 """What happens to an update between training and masking, and to a sum after unmasking.
 
-    participant   clip -> weight -> fixed point -> lanes behind it       float32[d] -> integers mod 2^b, shape (length,)
-    coordinator   lanes off -> signed -> divide by the summed weight      -> mean update float32[d], metrics
+    participant   clip -> weight -> fixed point -> lanes behind it       float32[d] -> integers mod 2^b, shape
+    (length,) coordinator   lanes off -> signed -> divide by the summed weight      -> mean update float32[d], metrics
 
 Lanes: the weight, the number of entries that were cut off, then one per metric. A metric m in [-B, B], a mean over a
 participant's examples, travels as `round((m + B) / 2B * 2^20) * weight`, so its weighted mean comes out of two sums
@@ -68,9 +68,10 @@ class Pipeline:
     ) -> IntVector:
         """Turn an update into integers mod 2^b, shape (length,).
 
-        update: float32, shape (d,). examples: > 0; counts at most as `max_examples`. metrics: means over examples; those the plan
-        does not name are left out. rng: secret; its bits round. layout: names the parameter in errors.
-        Raises DataError for NaN, infinity, no examples, a wrong shape, or a metric that the plan asks for and is missing.
+        update: float32, shape (d,). examples: > 0; counts at most as `max_examples`. metrics: means over examples;
+        those the plan does not name are left out. rng: secret; its bits round. layout: names the parameter in errors.
+        Raises DataError for NaN, infinity, no examples, a wrong shape, or a metric that the plan asks for and is
+        missing.
         """
         if update.shape != (self.parameters,):
             raise DataError(f"the update has shape {update.shape}, the model {self.parameters} parameters")

@@ -21,13 +21,15 @@ from ridotto.secagg.graph import complete_threshold, sparse_parameters
 PLAN_DOMAIN = b"ridotto/1 plan\x00"
 
 SHARD_SIZE = 128
-"""Largest complete graph of masks: 127 masks cost a participant about 60 ms at a million parameters (PROTOCOLS 2.7)."""
+"""Largest complete graph of masks: 127 masks cost a participant about 60 ms at a million parameters (PROTOCOLS
+2.7)."""
 
 LARGEST_COHORT = 100_000
 LARGEST_METRIC = 1e6
 
 HIDING = 3
-"""An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract its own."""
+"""An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract
+its own."""
 
 
 class Risk(StrEnum):
@@ -52,9 +54,9 @@ class Pairwise(_Settings, frozen=True, kw_only=True, tag_field="name", tag="pair
     """Hide every update behind pairwise masks.
 
     corrupt: fraction of the participants that may collude with the coordinator; a number of members is rounded up.
-    graph: "complete" (shards of at most 128, safe against a lying coordinator) or "sparse" (one session whatever the cohort; safe
-    only where drop-outs are random, see `secagg.graph`). drop_out: fraction expected to leave during masking; sizes the sparse graph.
-    shard_size: members of one session at most, in a complete graph.
+    graph: "complete" (shards of at most 128, safe against a lying coordinator) or "sparse" (one session whatever
+    the cohort; safe only where drop-outs are random, see `secagg.graph`). drop_out: fraction expected to leave
+    during masking; sizes the sparse graph. shard_size: members of one session at most, in a complete graph.
     """
 
     corrupt: float = 0.1
@@ -91,12 +93,13 @@ class Plan(_Settings, frozen=True, kw_only=True):
     """Hold every choice of a round.
 
     cohort: participants of a round at most. minimum: fewest contributions behind one opened sum; None means two
-    thirds of a session, at least 3. protocol: how the sum is kept secret. optimiser: what turns the mean update into the next
-    model. bits: width of an element on the wire, 8 to 64. value_range: largest |entry| of an update; entries beyond it are
-    cut off and counted. clip: largest l2 norm of an update, or None. max_examples: largest weight of a participant; more
-    examples count as this many. metrics: name -> largest value of a metric (a mean over examples, from -bound to bound); what is not
-    named here never leaves the device. join_s: how long a round waits for its cohort once the minimum is there. train_s:
-    for training. phase_s: for each message of the secure sum. i_know: risks taken knowingly.
+    thirds of a session, at least 3. protocol: how the sum is kept secret. optimiser: what turns the mean update
+    into the next model. bits: width of an element on the wire, 8 to 64. value_range: largest |entry| of an update;
+    entries beyond it are cut off and counted. clip: largest l2 norm of an update, or None. max_examples: largest
+    weight of a participant; more examples count as this many. metrics: name -> largest value of a metric (a mean
+    over examples, from -bound to bound); what is not named here never leaves the device. join_s: how long a round
+    waits for its cohort once the minimum is there. train_s: for training. phase_s: for each message of the secure
+    sum. i_know: risks taken knowingly.
 
     Raises PlanError, with the reason, for a combination that can't work or a risk that is not acknowledged.
     """
@@ -141,7 +144,8 @@ class Plan(_Settings, frozen=True, kw_only=True):
         smallest = self._smallest_session
         if not 1 <= self.least <= smallest:
             raise PlanError(
-                f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} has {smallest}"
+                f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} "
+                f"has {smallest}"
             )
         if isinstance(self.protocol, Pairwise):
             corrupt = self.corrupt_of(smallest)
@@ -154,6 +158,11 @@ class Plan(_Settings, frozen=True, kw_only=True):
         for risk, sentence in self.risks().items():
             if risk not in self.i_know:
                 raise PlanError(f'{sentence} If that is what you want, say i_know = ["{risk.value}"] in the plan.')
+
+    @property
+    def protocol_name(self) -> str:
+        """Return the protocol's name, as sessions spell it."""
+        return str(self.protocol.__struct_config__.tag)
 
     @property
     def least(self) -> int:
@@ -172,6 +181,15 @@ class Plan(_Settings, frozen=True, kw_only=True):
     @property
     def _smallest_session(self) -> int:
         return self.cohort // -(-self.cohort // self.session_limit)
+
+    def cohort_of(self, present: int) -> int:
+        """Return how many of `present` participants can be in a round: 0 if they are too few for one session."""
+        count = min(present, self.cohort)
+        shards = -(-count // self.session_limit)
+        if shards and count // shards < self.least:
+            # One session less, and full ones: better than none.
+            count = (shards - 1) * self.session_limit
+        return count if count >= self.least else 0
 
     def corrupt_of(self, members: int) -> int:
         """Return how many of a session's members are taken to collude with the coordinator."""
@@ -209,7 +227,9 @@ class Plan(_Settings, frozen=True, kw_only=True):
         if honest >= HIDING:
             return {}
         if self.least <= 2:
-            sentence = "Two parties always learn each other's update from the sum: subtract your own, and the other's is left."
+            sentence = (
+                "Two parties always learn each other's update from the sum: subtract your own, and the other's is left."
+            )
         else:
             sentence = (
                 f"A sum of {self.least} contributions, {corrupt} of which may collude, can hold only {honest} honest ones: "
@@ -225,8 +245,8 @@ class Plan(_Settings, frozen=True, kw_only=True):
         corrupt = self.corrupt_of(members)
         threshold = self.sparse(members)[1] or complete_threshold(members, corrupt)
         return (
-            f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of {members} participants "
-            f"help it. A session of {members} survives {members - max(threshold, self.least)} drop-outs. "
+            f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of "
+            f"{members} participants help it. A session of {members} survives {members - max(threshold, self.least)} drop-outs. "
             "What the sum and the trained model reveal is not limited: that takes differential privacy."
         )
 

@@ -15,10 +15,11 @@ PROTECTED = ("pairwise",)
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Set the floor below which a participant does not take part.
 
-    protocols: that may be used. min_participants: fewest contributions behind an opened sum. min_corrupt: the fraction of members that
-    must be allowed to collude without harm. roster: name -> identity key (hex) of everyone who may be in a session with me;
-    None means whoever the coordinator enrolled. max_clip: largest clip that is accepted; None means that clipping is not asked for.
-    i_know: risks taken knowingly; a plan that takes another is refused.
+    protocols: that may be used. min_participants: fewest contributions behind an opened sum. min_corrupt: the
+    fraction of members that must be allowed to collude without harm. roster: name -> identity key (hex) of
+    everyone who may be in a session with me; None means whoever the coordinator enrolled. max_clip: largest clip
+    that is accepted; None means that clipping is not asked for. i_know: risks taken knowingly; a plan that takes
+    another is refused.
     """
 
     protocols: tuple[str, ...] = PROTECTED
@@ -54,7 +55,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _check_roster(self, roster: dict[str, str], session: Session) -> None:
         for member in session.members:
             if roster.get(member.name) != member.key.hex():
-                raise _refuse(f"{member.name} with key {member.key.hex()[:16]} is in the session", "a roster without it")
+                raise _refuse(
+                    f"{member.name} with key {member.key.hex()[:16]} is in the session", "a roster without it"
+                )
 
 
 def _refuse(found: str, asked: str) -> ConsentError:

@@ -5,9 +5,9 @@ everyone with everyone, in sessions of at most 128.
 
 Sparse graph (Bell et al., "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020,
 "SecAgg+"): a Harary graph of degree k over a permutation that nobody knows before the keys are fixed.
-Its limits: the parameters hold against a coordinator that lies to each neighbourhood, with drop-outs that happen at random. They do *not* hold
-against one that chooses whom to drop after it has seen the graph; that needs the far larger k of Bell et al., section 4.
-Hence the complete graph is the default.
+Its limits: the parameters hold against a coordinator that lies to each neighbourhood, with drop-outs that happen
+at random. They do *not* hold against one that chooses whom to drop after it has seen the graph; that needs the far
+larger k of Bell et al., section 4. Hence the complete graph is the default.
 
 All tails are those of the hypergeometric distribution, by logarithms of the gamma function; they are compared with
 thresholds 10 orders of magnitude away from where rounding could matter.
@@ -32,9 +32,9 @@ CORRECTNESS_BITS = 30
 def complete_threshold(present: int, corrupt: int) -> int:
     """Return t for a complete graph: `floor((present + corrupt) / 2) + 1`, of `present` holders, the owner included.
 
-    present: participants in the key book. corrupt: how many of them may be corrupt. Two disjoint groups of honest holders of
-    t - corrupt each do not exist then, so no secret pair of one participant can be opened.
-    Source: Bonawitz et al., section 6.2 and theorem 6.5; PROTOCOLS 2.7.
+    present: participants in the key book. corrupt: how many of them may be corrupt. Two disjoint groups of honest
+    holders of t - corrupt each do not exist then, so no secret pair of one participant can be opened.
+    Source: Bonawitz et al., section 6 (active adversaries); derivation in docs/protocols/pairwise.md.
     """
     return (present + corrupt) // 2 + 1
 
@@ -56,7 +56,8 @@ def sparse_holders(present: Sequence[int], degree: int, seed: bytes) -> dict[int
     circle = sorted(present, key=lambda index: hashlib.sha256(seed + index.to_bytes(4, "big")).digest())
     steps = [step for step in range(-degree // 2, degree // 2 + 1) if step]
     return {
-        owner: tuple(sorted(circle[(place + step) % len(circle)] for step in steps)) for place, owner in enumerate(circle)
+        owner: tuple(sorted(circle[(place + step) % len(circle)] for step in steps))
+        for place, owner in enumerate(circle)
     }
 
 
@@ -68,14 +69,15 @@ def sparse_parameters(participants: int, corrupt: int, drop_out: int) -> tuple[i
     a coordinator that lies per neighbourhood can open both secrets of one of them with probability below 2^-40
     (2t - k rule), and a secret can't be opened with probability below 2^-30.
     Raises PlanError if there is no such graph: the federation is too small for one.
-    Source: Bell et al., section 3.4 and lemma 3.7, with the bound on equivocation of PROTOCOLS 2.7.
+    Source: the tails of Bell et al., section 3, with the 2t - k rule of docs/protocols/pairwise.md.
     """
     for degree in range(2, participants, 2):
         threshold = _safe_threshold(participants, corrupt, degree)
         if threshold <= degree and _loss(participants, drop_out, degree, threshold) < -CORRECTNESS_BITS:
             return degree, threshold
     raise PlanError(
-        f"no sparse graph over {participants} tolerates {corrupt} corrupt and {drop_out} leaving: use the complete graph"
+        f"no sparse graph over {participants} tolerates {corrupt} corrupt and {drop_out} leaving: "
+        "use the complete graph"
     )
 
 

@@ -90,6 +90,7 @@ class IdealCoordinator:
     def _close_when_complete(self) -> list[Effect]:
         complete = len(self._included) + len(self._left) == len(self._session.members)
         return self._close() if complete else []
+
     def _take(self, sender: str, message: Plain) -> list[Effect]:
         index_of(self._session, sender)
         if message.sid != self._sid:

@@ -8,7 +8,7 @@ cancel is recognised: its count and zeros are random. With w-bit elements a wron
 A value may be larger than an element has room for (a weight of 600 in an 8-bit ring). It is then cut into
 limbs, low to high, each so small that the sum over all participants can't wrap.
 
-Source: PROTOCOLS 2.4; the check is ours.
+Specified in docs/protocols/encoding.md.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ class KeyBook(Message, frozen=True):
 class SealedShares(Message, frozen=True):
     """pairwise, participant: hand out sealed shares of its two secrets, and commitments to all of it.
 
-    book: root of the key book this participant saw. seed_commitment: to the self-mask seed. boxes: one per holder other than
-    the owner, in holder order. commitments: 64 bytes per holder, the owner included where it is one: to the share of
-    the seed, then to the share of the mask key.
+    book: root of the key book this participant saw. seed_commitment: to the self-mask seed. boxes: one per holder
+    other than the owner, in holder order. commitments: 64 bytes per holder, the owner included where it is one: to
+    the share of the seed, then to the share of the mask key.
     """
 
     sid: Bytes32

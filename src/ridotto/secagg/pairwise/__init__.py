@@ -19,12 +19,13 @@
 s_uv is agreed by the mask keys of u and v. The threshold is `graph.complete_threshold` over U1, or the plan's
 for a sparse graph.
 
-Source: Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017, figure 4 with
-the parts for active adversaries. Graph: Bell et al., CCS 2020. Where we differ: signatures are by long-term identity keys that the
-roster names, over the sid that hashes plan and model; shares are committed to by hash, so a forged one is recognised and named when it
-arrives; what is reconstructed is checked against the signed public key or the seed's commitment; a survivor reveals its own seed, so its shares are
-needed only if it leaves between steps 2 and 4; the threshold counts the corrupt explicitly. docs/protocols/pairwise.md has the messages
-byte by byte, docs/threats.md what this does and does not protect against.
+Source: Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017, figure 4
+with the parts for active adversaries. Graph: Bell et al., CCS 2020. Where we differ: signatures are by long-term
+identity keys that the roster names, over the sid that hashes plan and model; shares are committed to by hash, so a
+forged one is recognised and named when it arrives; what is reconstructed is checked against the signed public key
+or the seed's commitment; a survivor reveals its own seed, so its shares are needed only if it leaves between steps
+2 and 4; the threshold counts the corrupt explicitly. docs/protocols/pairwise.md has the messages byte by byte,
+docs/threats.md what this does and does not protect against.
 
 The two halves are `participant.py` and `coordinator.py`; they would not fit in one file of a readable length.
 """

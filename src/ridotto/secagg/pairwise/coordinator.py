@@ -39,7 +39,8 @@ PROBE = ExchangeKey.from_bytes(bytes(range(32)))
 class PairwiseCoordinator:
     """Collect one kind of message after another; go on when everyone expected has answered, or when time is up.
 
-    `Publish`es (step name, answered, expected) whenever that changes. Ends with a `SessionResult`, and an error where no sum was opened.
+    `Publish`es (step name, answered, expected) whenever that changes. Ends with a `SessionResult`, and an error
+    where no sum was opened.
     """
 
     def __init__(self, session: Session, timeouts: Timeouts) -> None:
@@ -77,8 +78,8 @@ class PairwiseCoordinator:
         """Take one message of a member, or the lanes of the opened sum from SELF.
 
         The same message again is answered with silence, so that sending again is always safe.
-        Raises PeerProtocolError if the sender is no member or was lost, the message is early, late, a second and different one, of another session, or
-        anything in it does not hold.
+        Raises PeerProtocolError if the sender is no member or was lost, the message is early, late, a second and
+        different one, of another session, or anything in it does not hold.
         """
         if isinstance(message, Opened) and sender == SELF:
             return self._finish(message)
@@ -193,7 +194,7 @@ class PairwiseCoordinator:
         return effects if self._step >= len(STEPS) else [*effects, Wake(self._deadline), self._progress()]
 
     def _required(self, kind: type[Message]) -> int:
-        """Return how many must answer a step: the minimum while inputs come in, the threshold wherever shares are needed."""
+        """Return how many must answer a step: the minimum for inputs, the threshold wherever shares are needed."""
         if kind is PublicKeys:
             return self._session.minimum
         if kind in (Consistency, Unmask):
@@ -201,7 +202,9 @@ class PairwiseCoordinator:
         return max(self._session.minimum, self._group.threshold)
 
     def _show_keys(self, members: list[int]) -> list[Effect]:
-        entries = tuple(KeyEntry(m, self._keys[m].exchange, self._keys[m].mask, self._keys[m].signature) for m in members)
+        entries = tuple(
+            KeyEntry(m, self._keys[m].exchange, self._keys[m].mask, self._keys[m].signature) for m in members
+        )
         self._group = form_group(self._session, self._sid, entries)
         return self._send_all(members, KeyBook(self._sid, entries))
 
@@ -221,7 +224,9 @@ class PairwiseCoordinator:
         return self._send_all(members, Survivors(self._sid, self._included))
 
     def _show_votes(self, members: list[int]) -> list[Effect]:
-        self._opening = Opening(self._names, self._session.corrupt, self._sid, self._group, self._shares, self._included)
+        self._opening = Opening(
+            self._names, self._session.corrupt, self._sid, self._group, self._shares, self._included
+        )
         votes = tuple(Vote(member, self._votes[member].signature) for member in members)
         return self._send_all(members, Evidence(self._sid, votes))
 

@@ -26,8 +26,8 @@ def commitments_at(message: SealedShares, place: int) -> tuple[bytes, bytes]:
 class Opening:
     """Collect what survivors reveal about one sum, and turn it into the masks that are left in it.
 
-    names: of the roster. shares: what each member of U2 handed out. included: U3. Every share is checked against its owner's
-    commitment when it arrives, so a forged one is refused with its holder's name and costs nothing.
+    names: of the roster. shares: what each member of U2 handed out. included: U3. Every share is checked against
+    its owner's commitment when it arrives, so a forged one is refused with its holder's name and costs nothing.
     """
 
     def __init__(
@@ -59,10 +59,14 @@ class Opening:
             raise PeerProtocolError(name, "its self-mask seed is not the one that it committed to")
         owners = [revealed.owner for revealed in message.shares]
         held = {owner for owner in self._shares if holder in self._group.holders[owner]}
-        if sorted({*owners, *message.unopened}) != sorted([*owners, *message.unopened]) or {
-            *owners,
-            *message.unopened,
-        } != held:
+        if (
+            sorted({*owners, *message.unopened}) != sorted([*owners, *message.unopened])
+            or {
+                *owners,
+                *message.unopened,
+            }
+            != held
+        ):
             raise PeerProtocolError(name, "it does not reveal exactly one share per member whose shares it holds")
         for revealed in message.shares:
             self._check_share(name, holder, revealed.owner, revealed.share)

@@ -51,8 +51,8 @@ class PairwiseParticipant:
     """Mask one vector and help to unmask the sum.
 
     session: checked by the caller against its own policy. vector: elements mod 2^bits, shape (session.length,);
-    overwritten. rng: secret. Every refusal of a coordinator's message leaves the machine as it was, and nothing that was refused is ever
-    answered, so a coordinator that lies gets nothing.
+    overwritten. rng: secret. Every refusal of a coordinator's message leaves the machine as it was, and nothing
+    that was refused is ever answered, so a coordinator that lies gets nothing.
     """
 
     def __init__(self, session: Session, me: str, identity: IdentityKey, vector: IntVector, rng: Rng) -> None:
@@ -179,8 +179,8 @@ class PairwiseParticipant:
     def _least(self) -> int:
         """Return how many participants, this one included, must remain visible from here.
 
-        In a complete graph that is the session's minimum. In a sparse one a participant sees its neighbours only and the minimum is
-        checked on the survivor list.
+        In a complete graph that is the session's minimum. In a sparse one a participant sees its neighbours only
+        and the minimum is checked on the survivor list.
         """
         complete = len(self._group.holders[self._me]) == len(self._group.keys)
         return self._session.minimum if complete else 2

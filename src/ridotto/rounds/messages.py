@@ -1,0 +1,95 @@
+"""The messages around a secure sum, in sending order; and the tasks of the two round machines with their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ridotto.core.wire import Bytes32, Count, Message, Signature, Text
+from ridotto.rounds.plan import Plan
+from ridotto.secagg.protocols import PROTOCOLS
+from ridotto.secagg.session import Session
+
+ANNOUNCE_CONTEXT = "announce"
+"""Context of the coordinator's signature over a session's id."""
+
+
+class Announce(Message, frozen=True):
+    """coordinator: open a session; signed over its sid with the coordinator's identity key."""
+
+    plan: Plan
+    session: Session
+    signature: Signature
+
+
+class Decline(Message, frozen=True):
+    """participant: not this time; the reason goes into the round's record."""
+
+    sid: Bytes32
+    reason: Text
+
+
+class Closed(Message, frozen=True):
+    """coordinator: the round is over.
+
+    model: the next one, or the same one if the round failed. reason: empty if it did not fail.
+    """
+
+    sid: Bytes32
+    model: Bytes32
+    reason: Text = ""
+
+
+ROUND_MESSAGES = (Announce, Decline, Closed)
+
+
+def messages_of_all() -> tuple[type[Message], ...]:
+    """Return every message that coordinator and participant exchange, for a codec."""
+    return ROUND_MESSAGES + tuple(kind for protocol in PROTOCOLS.values() for kind in protocol.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """participant's task: get the model with this digest, train on it, answer with `Trained` or `NotTrained`."""
+
+    model: bytes
+    round: int
+
+
+class Trained(Message, frozen=True):
+    """Bring the result of local training; it never leaves the participant.
+
+    update: trained - received, float32, shape (d,). metrics: means over the examples.
+    """
+
+    update: Any
+    examples: Count
+    metrics: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return f"Trained(examples={self.examples})"
+
+
+class NotTrained(Message, frozen=True):
+    """Say why there is no update."""
+
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """coordinator's task: add up the opened sums, make the next model, answer with `Applied`."""
+
+    round: int
+    sids: tuple[bytes, ...]
+
+
+class Applied(Message, frozen=True):
+    """Report the next model and what the sums said."""
+
+    model: Bytes32
+    participants: Count
+    examples: Count
+    saturated: Count
+    metrics: dict[str, float]

@@ -1,0 +1,101 @@
+"""What is kept of a round: who was asked, who is in the sum, who was lost and why, which model came out.
+
+Records are public to whoever may see the federation; they hold no update, weight or metric of one participant.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ridotto.core.wire import digest
+from ridotto.crypto.seal import IdentityKey, verify
+from ridotto.secagg.session import SessionResult
+
+RECORD_CONTEXT = "round record"
+RECORD_DOMAIN = b"ridotto/1 record\x00"
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep how one session ended. sid: hex. failure: empty if its sum was opened."""
+
+    sid: str
+    shard: int
+    members: int
+    included: tuple[str, ...]
+    lost: dict[str, str]
+    failure: str = ""
+    blamed: tuple[str, ...] = ()
+
+
+class RoundRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep how one attempt at a round ended.
+
+    plan, model_before, model: SHA-256, hex; `model` is `model_before` if the round failed. started, finished:
+    seconds of the driver's clock. participants, examples: in the applied sums. metrics: weighted means over
+    participants. failure: empty if a model came out.
+    """
+
+    round: int
+    attempt: int
+    plan: str
+    protocol: str
+    model_before: str
+    model: str
+    started: float
+    finished: float
+    sessions: tuple[SessionRecord, ...]
+    participants: int = 0
+    examples: int = 0
+    saturated: int = 0
+    metrics: dict[str, float] = {}
+    failure: str = ""
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """Return everyone who was lost, with where and why."""
+        return {name: why for session in self.sessions for name, why in session.lost.items()}
+
+    @property
+    def blamed(self) -> tuple[str, ...]:
+        """Return who broke a session, as far as it could be found out."""
+        return tuple(name for session in self.sessions for name in session.blamed)
+
+    def statement(self) -> bytes:
+        """Return what the coordinator signs: SHA-256 over the record's encoding."""
+        return digest(RECORD_DOMAIN + msgspec.msgpack.encode(self, order="deterministic"))
+
+
+class SignedRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Put a record under the coordinator's signature. coordinator, signature: hex."""
+
+    record: RoundRecord
+    coordinator: str
+    signature: str
+
+    def check(self, coordinator: bytes) -> None:
+        """Check that the coordinator with this key (32 bytes) signed the record.
+
+        Raises ProtocolError if not.
+        """
+        verify(coordinator, RECORD_CONTEXT, self.record.statement(), bytes.fromhex(self.signature))
+
+
+def sign_record(record: RoundRecord, identity: IdentityKey) -> SignedRecord:
+    """Sign a record as its coordinator."""
+    signature = identity.sign(RECORD_CONTEXT, record.statement())
+    return SignedRecord(record=record, coordinator=identity.public.hex(), signature=signature.hex())
+
+
+def session_record(
+    result: SessionResult, shard: int, members: int, failure: str, blamed: tuple[str, ...]
+) -> SessionRecord:
+    """Turn a session's result into what is kept of it."""
+    return SessionRecord(
+        sid=result.sid.hex(),
+        shard=shard,
+        members=members,
+        included=result.included,
+        lost=dict(result.lost),
+        failure=failure,
+        blamed=blamed,
+    )

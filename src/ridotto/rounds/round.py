@@ -1,0 +1,324 @@
+"""One round, both halves: what a round does, in order.
+
+    coordinator                                      participant
+    Announce: plan, model's digest, roster      ->
+                                                     check signature, plan, roster and model against the own policy
+                                                <-   Decline, or nothing yet
+                                                     train on the model, encode the update
+         ...  the secure sum, `secagg`  ...     <->  ...
+    Apply: opened sums -> next model
+    Closed: the next model's digest             ->
+
+The cohort is cut into sessions; each has its own sum. A session that fails costs its members' contributions only; the
+round fails when no session was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
+from ridotto.core.rng import Rng
+from ridotto.core.wire import Message
+from ridotto.crypto.seal import IdentityKey, verify
+from ridotto.errors import (
+    ConsentError,
+    DataError,
+    LocalProtocolError,
+    PeerProtocolError,
+    ProtocolError,
+    RidottoError,
+    RoundFailedError,
+)
+from ridotto.rounds.messages import (
+    ANNOUNCE_CONTEXT,
+    Announce,
+    Applied,
+    Apply,
+    Closed,
+    Decline,
+    NotTrained,
+    Train,
+    Trained,
+)
+from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.plan import Plan
+from ridotto.rounds.policy import Policy
+from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
+from ridotto.secagg.protocols import PROTOCOLS, SumCoordinator
+from ridotto.secagg.session import Member, Session, SessionResult, Timeouts, session_id
+from ridotto.secagg.tasks import Opened
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Say what one attempt at a round is about.
+
+    number: of the round. attempt: counts every try of the federation. model: SHA-256 of the model file.
+    parameters: d. nonce: 32 fresh random bytes. members: the cohort.
+    """
+
+    plan: Plan
+    number: int
+    attempt: int
+    model: bytes
+    parameters: int
+    nonce: bytes
+    members: tuple[Member, ...]
+
+
+def make_sessions(attempt: Attempt) -> list[Session]:
+    """Cut a cohort into sessions of nearly equal size, each large enough for the plan's minimum.
+
+    Raises RoundFailedError if the cohort is too small for one.
+    """
+    plan, count = attempt.plan, len(attempt.members)
+    shards = -(-count // plan.session_limit)
+    if count // shards < plan.least:
+        raise RoundFailedError("TOO_FEW", f"{count} participants are there, a session needs {plan.least}")
+    sessions = []
+    for shard in range(shards):
+        members = tuple(sorted(attempt.members[shard::shards], key=lambda member: member.name))
+        neighbours, threshold = plan.sparse(len(members))
+        session = Session(
+            protocol=plan.protocol_name,
+            plan=plan.fingerprint(),
+            model=attempt.model,
+            nonce=attempt.nonce,
+            round=attempt.number,
+            shard=shard,
+            members=members,
+            length=Pipeline(plan, attempt.parameters).length,
+            bits=plan.bits,
+            minimum=plan.least,
+            corrupt=plan.corrupt_of(len(members)),
+            neighbours=neighbours,
+            threshold=threshold,
+        )
+        sessions.append(session)
+    return sessions
+
+
+class CoordinatorRound:
+    """Run one attempt at a round. Finishes with a `RoundRecord`, and an error if no model came out."""
+
+    def __init__(self, attempt: Attempt, identity: IdentityKey) -> None:
+        self._attempt = attempt
+        self._identity = identity
+        self._sessions = {session_id(session): session for session in make_sessions(attempt)}
+        timeouts = Timeouts(attempt.plan.train_s, attempt.plan.phase_s)
+        self._sums: dict[bytes, SumCoordinator] = {
+            sid: PROTOCOLS[session.protocol].coordinator(session, timeouts) for sid, session in self._sessions.items()
+        }
+        self._sid_of = {member.name: sid for sid, session in self._sessions.items() for member in session.members}
+        self._closed: dict[bytes, SessionRecord] = {}
+        self._started = 0.0
+
+    def start(self, now: float) -> list[Effect]:
+        """Announce every session to its members and begin to wait."""
+        self._started = now
+        effects: list[Effect] = []
+        for sid, session in self._sessions.items():
+            announce = Announce(self._attempt.plan, session, self._identity.sign(ANNOUNCE_CONTEXT, sid))
+            effects += [Send(member.name, announce) for member in session.members]
+            effects += self._of_session(sid, self._sums[sid].start(now), now)
+        return effects
+
+    def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
+        """Take a participant's message, or the result of an own task from SELF.
+
+        Raises PeerProtocolError if the sender is not in the cohort or its session refuses the message.
+        """
+        if sender == SELF:
+            return self._resume(message, now)
+        sid = self._sid_of.get(sender)
+        if sid is None:
+            raise PeerProtocolError(sender, "is not in this round's cohort")
+        if isinstance(message, Decline):
+            if message.sid != sid:
+                raise PeerProtocolError(sender, "its Decline belongs to another session")
+            return self._of_session(sid, self._sums[sid].leave(sender, f"declined: {message.reason}", now), now)
+        return self._of_session(sid, self._sums[sid].receive(sender, message, now), now)
+
+    def expire(self, now: float) -> list[Effect]:
+        """Let every open session notice the time."""
+        effects: list[Effect] = []
+        for sid, machine in self._sums.items():
+            if sid not in self._closed:
+                effects += self._of_session(sid, machine.expire(now), now)
+        return effects
+
+    def _resume(self, message: Message, now: float) -> list[Effect]:
+        match message:
+            case Opened(sid=sid):
+                return self._of_session(sid, self._sums[sid].receive(SELF, message, now), now)
+            case Applied():
+                return self._close(self._record(now, message), message.model)
+            case _:
+                raise LocalProtocolError(f"{type(message).__name__} is not the result of a task of this machine")
+
+    def _of_session(self, sid: bytes, effects: list[Effect], now: float) -> list[Effect]:
+        """Pass a session's effects on, all but its end, which is the round's business."""
+        passed: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, Finish):
+                self._closed[sid] = self._session_record(sid, effect)
+                passed += self._go_on(now)
+            else:
+                passed.append(effect)
+        return passed
+
+    def _session_record(self, sid: bytes, finish: Finish) -> SessionRecord:
+        session, result, error = self._sessions[sid], finish.result, finish.error
+        if not isinstance(result, SessionResult):
+            raise LocalProtocolError("a session ended without a result")
+        blamed = error.blame if isinstance(error, RoundFailedError) else ()
+        return session_record(result, session.shard, len(session.members), str(error or ""), blamed)
+
+    def _go_on(self, now: float) -> list[Effect]:
+        """When the last session has ended: apply the sums that were opened, or fail."""
+        if len(self._closed) < len(self._sessions):
+            return []
+        opened = tuple(sid for sid, record in self._closed.items() if not record.failure)
+        if opened:
+            return [Do(Apply(self._attempt.number, opened))]
+        return self._close(self._record(now, None), self._attempt.model)
+
+    def _record(self, now: float, applied: Applied | None) -> RoundRecord:
+        sessions = tuple(sorted(self._closed.values(), key=lambda record: record.shard))
+        attempt, plan = self._attempt, self._attempt.plan
+        record = RoundRecord(
+            round=attempt.number,
+            attempt=attempt.attempt,
+            plan=plan.fingerprint().hex(),
+            protocol=plan.protocol_name,
+            model_before=attempt.model.hex(),
+            model=(applied.model if applied else attempt.model).hex(),
+            started=self._started,
+            finished=now,
+            sessions=sessions,
+            participants=applied.participants if applied else 0,
+            examples=applied.examples if applied else 0,
+            saturated=applied.saturated if applied else 0,
+            metrics=applied.metrics if applied else {},
+            failure="" if applied else "; ".join(session.failure for session in sessions),
+        )
+        return record
+
+    def _close(self, record: RoundRecord, model: bytes) -> list[Effect]:
+        effects: list[Effect] = [
+            Send(name, Closed(sid, model, record.failure[:1000])) for name, sid in self._sid_of.items()
+        ]
+        error = RoundFailedError("ROUND_FAILED", record.failure, record.blamed) if record.failure else None
+        return [*effects, Publish(record), Finish(record, error)]
+
+
+class ParticipantRound:
+    """Take part in one attempt at a round. Finishes when the coordinator closes it.
+
+    me: own name. policy: the data holder's floor. coordinator: the identity key (32 bytes) that must have signed.
+    rng: secret; a machine that is built again from the same seed and fed the same messages repeats itself bit for
+    bit.
+    """
+
+    def __init__(self, me: str, identity: IdentityKey, policy: Policy, coordinator: bytes, rng: Rng) -> None:
+        self._me = me
+        self._identity = identity
+        self._policy = policy
+        self._coordinator = coordinator
+        self._rng = rng
+        self._announce: Announce | None = None
+        self._sid = b""
+        self._sum: Machine | None = None
+
+    def start(self, now: float) -> list[Effect]:
+        """Wait for an announcement."""
+        return []
+
+    def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
+        """Take the coordinator's next message, or the result of training from SELF.
+
+        Raises PeerProtocolError if the coordinator's message does not hold.
+        """
+        match message:
+            case Trained() | NotTrained() if sender == SELF:
+                return self._trained(message, now)
+            case _ if sender != COORDINATOR:
+                raise PeerProtocolError(sender, "only the coordinator speaks to a participant")
+            case Announce():
+                return self._consider(message)
+            case Closed():
+                return self._close(message)
+            case _ if self._sum is None:
+                raise PeerProtocolError(COORDINATOR, f"{type(message).__name__} came before there was an update")
+            case _:
+                return _without_finish(self._sum.receive(sender, message, now))
+
+    def expire(self, now: float) -> list[Effect]:
+        """Do nothing: the coordinator keeps the time."""
+        return []
+
+    def _consider(self, announce: Announce) -> list[Effect]:
+        """Check what is announced; consent means to start training."""
+        if self._announce is not None:
+            raise PeerProtocolError(COORDINATOR, "announced a second session in one round")
+        session = announce.session
+        sid = session_id(session)
+        self._check_announce(announce, sid)
+        self._announce, self._sid = announce, sid
+        try:
+            self._policy.check(announce.plan, session)
+        except ConsentError as error:
+            return [Send(COORDINATOR, Decline(sid, str(error)[:1000])), Finish(error=error)]
+        return [Do(Train(session.model, session.round))]
+
+    def _check_announce(self, announce: Announce, sid: bytes) -> None:
+        plan, session = announce.plan, announce.session
+        try:
+            verify(self._coordinator, ANNOUNCE_CONTEXT, sid, announce.signature)
+        except ProtocolError as error:
+            raise PeerProtocolError(COORDINATOR, "the announcement is not signed with the coordinator's key") from error
+        if plan.fingerprint() != session.plan or session.protocol != plan.protocol_name:
+            raise PeerProtocolError(COORDINATOR, "the session was made for another plan than the one announced")
+        # The session repeats these so that it can be checked on its own; a plan that says otherwise is a lie.
+        count = len(session.members)
+        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold))
+        if found != (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count)):
+            raise PeerProtocolError(COORDINATOR, "the session's parameters are not the plan's")
+        if Member(self._me, self._identity.public) not in session.members:
+            raise PeerProtocolError(COORDINATOR, "the session's roster does not have me with my key")
+
+    def _trained(self, message: Trained | NotTrained, now: float) -> list[Effect]:
+        if self._announce is None or self._sum is not None:
+            raise LocalProtocolError("an update came that nobody asked for")
+        if isinstance(message, NotTrained):
+            return self._give_up(message.reason)
+        try:
+            return self._begin_sum(self._announce, message, now)
+        except DataError as error:
+            return self._give_up(str(error), error)
+
+    def _begin_sum(self, announce: Announce, trained: Trained, now: float) -> list[Effect]:
+        session = announce.session
+        pipeline = Pipeline(announce.plan, len(trained.update))
+        if pipeline.length != session.length:
+            raise DataError(f"the session sums {session.length} elements, this model needs {pipeline.length}")
+        vector = pipeline.encode(trained.update, trained.examples, trained.metrics, self._rng)
+        half = PROTOCOLS[session.protocol].participant
+        self._sum = half(session, self._me, self._identity, vector, self._rng)
+        return _without_finish(self._sum.start(now))
+
+    def _give_up(self, reason: str, error: RidottoError | None = None) -> list[Effect]:
+        decline = Send(COORDINATOR, Decline(self._sid, reason[:1000]))
+        return [decline, Finish(error=error or DataError(reason))]
+
+    def _close(self, message: Closed) -> list[Effect]:
+        if message.sid != self._sid:
+            raise PeerProtocolError(COORDINATOR, "it closed another session")
+        return [Finish(message)]
+
+
+def _without_finish(effects: Sequence[Effect]) -> list[Effect]:
+    """Drop the end of a sum: the round ends with `Closed`."""
+    return [effect for effect in effects if not isinstance(effect, Finish)]

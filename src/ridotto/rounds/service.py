@@ -1,0 +1,131 @@
+"""What coordinator and participant say over HTTP besides frames: both halves of the interface, in one place.
+
+    GET  /v1/federation                     -> FederationInfo (JSON)                     anyone
+    POST /v1/participants    Enrolment      -> 201, or 200 if enrolled before (JSON)      signed with the key that
+    is enrolled GET  /v1/inbox?attempt=A&after=N&wait=S -> Inbox (MessagePack)                        signed, enrolled
+    POST /v1/messages?attempt=A    a frame  -> 204 once it is durable                     signed, enrolled
+    GET  /v1/models/{sha256}                -> safetensors                                anyone
+    GET  /v1/rounds, /v1/rounds/{number}    -> SignedRecord(s) (JSON)                     anyone
+    GET  /v1/events                         -> server-sent events (JSON)                  anyone
+    GET  /v1/health                         -> {"status": "ok"}                           anyone
+
+A signed request bears `Authorization: Ridotto ...` (`crypto.identity`) over method, path with query, time and the
+digest of the body; of a frame, the digest of its prefix and header, which names the attachment's digest. Every
+refusal is an RFC 9457 problem document (`Problem`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from ridotto.core.wire import PREFIX, Count, Name, Text
+from ridotto.errors import PeerProtocolError
+from ridotto.rounds.plan import Plan
+
+FEDERATION_PATH = "/v1/federation"
+PARTICIPANTS_PATH = "/v1/participants"
+INBOX_PATH = "/v1/inbox"
+MESSAGES_PATH = "/v1/messages"
+MODELS_PATH = "/v1/models"
+ROUNDS_PATH = "/v1/rounds"
+EVENTS_PATH = "/v1/events"
+HEALTH_PATH = "/v1/health"
+
+FRAME_TYPE = "application/vnd.ridotto.frame"
+INBOX_TYPE = "application/vnd.ridotto.inbox"
+MODEL_TYPE = "application/vnd.safetensors"
+PROBLEM_TYPE = "application/problem+json"
+
+LONGEST_WAIT_S = 30.0
+"""A long poll is answered after this at the latest, so that proxies and dead peers are noticed."""
+
+HexKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""32 bytes in lower-case hex."""
+
+
+class RunState(StrEnum):
+    """Say what a federation is doing."""
+
+    WAITING = "waiting"
+    """For enough participants."""
+
+    RUNNING = "running"
+    """A round."""
+
+    DONE = "done"
+    """All rounds are over."""
+
+    FAILED = "failed"
+    """Too many rounds failed in a row; an operator must look."""
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stand above the bodies of requests and answers."""
+
+
+class FederationInfo(_Body, frozen=True, kw_only=True):
+    """Tell what is trained. round: the current or next one, from 1. rounds: how many there will be.
+
+    attempt: the current one, 0 before the first. reason: of a failed federation. present: how many poll just now.
+    """
+
+    name: str
+    coordinator: HexKey
+    plan: Plan
+    protection: str
+    state: RunState
+    reason: str
+    round: Count
+    rounds: Count
+    attempt: Count
+    model: HexKey
+    parameters: Count
+    participants: Count
+    present: Count
+
+
+class Enrolment(_Body, frozen=True, kw_only=True):
+    """Ask to be enrolled under a name with an identity key; the request is signed with that key."""
+
+    name: Name
+    key: HexKey
+    token: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class Inbox(_Body, frozen=True, kw_only=True):
+    """Bring the frames of attempt `attempt` that follow the first `after` ones.
+
+    If the attempt is not the one that was asked for, the one asked for is over and `frames` begin at 0.
+    """
+
+    attempt: Count
+    state: RunState
+    reason: Text
+    after: Count
+    frames: tuple[bytes, ...]
+
+
+class Problem(_Body, frozen=True, kw_only=True):
+    """Refuse with a reason: an RFC 9457 problem document. type: `about:blank#` and a stable word."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = ""
+
+
+def frame_header(frame: memoryview, peer: str) -> memoryview:
+    """Return the part of a frame that a request's signature covers: prefix and header.
+
+    Raises PeerProtocolError if the frame is too short.
+    """
+    if len(frame) < PREFIX.size:
+        raise PeerProtocolError(peer, f"frame of {len(frame)} bytes is shorter than its prefix")
+    _, length = PREFIX.unpack(frame[: PREFIX.size])
+    if length > len(frame) - PREFIX.size:
+        raise PeerProtocolError(peer, f"header of {length} bytes does not fit its frame")
+    return frame[: PREFIX.size + length]
