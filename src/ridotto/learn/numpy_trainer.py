@@ -1,0 +1,196 @@
+"""Trainers and the model adapter that need nothing but NumPy.
+
+    NumpyTrainer      a dense classifier, forward and backward by hand: the fastest here for small models
+    FunctionTrainer   the user's own training function over a tree of arrays
+    TreeModel         adapter for a dict or list of NumPy or JAX arrays
+
+A leaf of another array library is made through the array API of that library, which the leaf itself names, so JAX
+need not be imported here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridotto.core.rng import Rng, numpy_generator
+from ridotto.core.vector import Layout, Vector, require_finite, tree_assign, tree_leaves, tree_replace
+from ridotto.errors import DataError
+from ridotto.learn.examples import EVALUATION_BATCH, Schedule, Tally, class_indices, pair, rows
+from ridotto.learn.mlp import Mlp, Workspace
+from ridotto.learn.trainer import LocalResult, finished
+
+
+class NumpyTrainer:
+    """Train a dense classifier with softmax cross-entropy by plain mini-batch SGD.
+
+    sizes: features, hidden layers, classes; with two entries it is logistic regression. seed: of the initial weights.
+    Data are (x, y): x numbers, shape (n, features) or any shape whose examples hold so many numbers; y integer
+    labels, shape (n,). Training metrics are loss and accuracy over the last epoch, each batch measured before its step.
+    Raises ConfigError if a number is out of range.
+
+    >>> trainer = NumpyTrainer((64, 10), seed=1)
+    >>> trainer.layout.length
+    650
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        seed: int,
+        epochs: int = 1,
+        batch_size: int = 32,
+        learning_rate: float = 0.05,
+    ) -> None:
+        self._mlp = Mlp(tuple(sizes))
+        self._seed = seed
+        self._schedule = Schedule(epochs, batch_size, learning_rate)
+
+    @property
+    def layout(self) -> Layout:
+        """Name and shape every parameter, in the order of the vector."""
+        return self._mlp.layout
+
+    def initial(self) -> Vector:
+        """Return the weights that the seed determines."""
+        return self._mlp.initial(self._seed)
+
+    def train(self, vector: Vector, data: Any, rng: Rng) -> LocalResult:
+        """Run the schedule's epochs of SGD from `vector`. Raises DataError as `Trainer.train` says."""
+        x, y = self._examples(data)
+        trained = np.array(vector, np.float32)
+        require_finite(trained, self.layout)
+        workspace = Workspace(self._mlp, trained, self._schedule.batch_size)
+        tally = Tally()
+        # A model that diverges is reported once, at the end, with the name of the parameter.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for last, batch in self._schedule.batches(len(x), numpy_generator(rng)):
+                loss, correct = workspace.step(workspace.gather(x, batch), y[batch], self._schedule.learning_rate)
+                if last:
+                    tally.add(len(batch), loss=loss, accuracy=correct)
+        return finished(self.layout, trained, len(x), tally.means())
+
+    def evaluate(self, vector: Vector, data: Any) -> Mapping[str, float]:
+        """Return the mean loss and the accuracy. Raises DataError as `Trainer.evaluate` says."""
+        x, y = self._examples(data)
+        parameters = np.array(vector, np.float32)
+        require_finite(parameters, self.layout)
+        workspace = Workspace(self._mlp, parameters, min(len(x), EVALUATION_BATCH))
+        tally = Tally()
+        for start in range(0, len(x), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            loss, correct = workspace.measure(x[part], y[part])
+            tally.add(len(x[part]), loss=loss, accuracy=correct)
+        return tally.means()
+
+    def _examples(self, data: Any) -> tuple[Any, Any]:
+        x, y = pair(data)
+        return rows(x, self._mlp.sizes[0]), class_indices(y, self._mlp.sizes[-1])
+
+
+TrainFunction = Callable[[Any, Any, np.random.Generator], tuple[Any, int, Mapping[str, float]]]
+"""(parameters, data, generator) -> (trained parameters, number of examples, means over these examples)."""
+
+EvaluateFunction = Callable[[Any, Any], Mapping[str, float]]
+"""(parameters, data) -> means over the examples."""
+
+
+class FunctionTrainer:
+    """Train with the user's own functions over a dict or list of arrays, nested as they like.
+
+    parameters: the initial ones; their names, shapes and dtypes are what `train` must return. train and evaluate get
+    their own copy of the parameters and may change it. For the same bits twice, `train` must draw from the generator
+    it is given and from nothing else.
+
+    >>> trainer = FunctionTrainer(
+    ...     {"mean": np.zeros(1, np.float32)},
+    ...     train=lambda parameters, data, generator: ({"mean": np.mean(data, keepdims=True)}, len(data), {}),
+    ...     evaluate=lambda parameters, data: {"loss": float(np.mean((data - parameters["mean"]) ** 2))},
+    ... )
+    >>> trainer.evaluate(trainer.initial(), np.array([1.0, 3.0]))
+    {'loss': 5.0}
+    """
+
+    def __init__(self, parameters: Any, train: TrainFunction, evaluate: EvaluateFunction) -> None:
+        leaves = tree_leaves(parameters)
+        self._layout = Layout.of(leaves)
+        self._initial = self._layout.flatten(leaves)
+        self._template = copy.deepcopy(parameters)
+        self._train = train
+        self._evaluate = evaluate
+
+    @property
+    def layout(self) -> Layout:
+        """Name and shape every parameter, in the order of the vector."""
+        return self._layout
+
+    def initial(self) -> Vector:
+        """Return the parameters that the trainer was made with."""
+        return self._initial.copy()
+
+    def train(self, vector: Vector, data: Any, rng: Rng) -> LocalResult:
+        """Call the user's function. Raises DataError as `Trainer.train` says, also for what the function returns."""
+        returned = self._train(self._tree(vector), data, numpy_generator(rng))
+        if not isinstance(returned, tuple) or len(returned) != 3:
+            raise DataError("the train function must return (parameters, number of examples, metrics)")
+        parameters, examples, metrics = returned
+        if examples < 1:
+            raise DataError(f"the train function reports {examples} examples; at least 1 is needed")
+        trained = self._layout.flatten(tree_leaves(parameters))
+        return finished(self._layout, trained, int(examples), {name: float(metrics[name]) for name in metrics})
+
+    def evaluate(self, vector: Vector, data: Any) -> Mapping[str, float]:
+        """Call the user's function. Raises DataError if `vector` is not finite."""
+        metrics = self._evaluate(self._tree(vector), data)
+        return {name: float(metrics[name]) for name in metrics}
+
+    def _tree(self, vector: Vector) -> Any:
+        require_finite(vector, self._layout)
+        return tree_replace(self._template, _leaves_like(self._template, self._layout.unflatten(vector)))
+
+
+class TreeModel:
+    """Adapt a dict or list of arrays, nested as you like, with NumPy or JAX leaves.
+
+    NumPy arrays are written in place. JAX arrays can't be, so the containers get new ones: read them from the tree
+    after a round, not from variables that still hold the old ones.
+    Raises DataError if there is no array or one does not hold numbers.
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+        self._layout = Layout.of(tree_leaves(tree))
+
+    @property
+    def layout(self) -> Layout:
+        """Name and shape every parameter, in the order of the vector."""
+        return self._layout
+
+    def read(self) -> Vector:
+        """Return a copy of the parameters. Raises DataError if one is not finite or a shape has changed."""
+        vector = self._layout.flatten(tree_leaves(self._tree))
+        require_finite(vector, self._layout)
+        return vector
+
+    def write(self, vector: Vector) -> None:
+        """Put `vector` into the tree, each leaf keeping its dtype. Raises DataError if the length does not fit."""
+        tree_assign(self._tree, _leaves_like(self._tree, self._layout.unflatten(vector)))
+
+
+def _leaves_like(tree: Any, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Return a copy of each array, of the library, dtype and device of the tree's leaf of that name."""
+    return {name: _like(leaf, arrays[name]) for name, leaf in tree_leaves(tree).items()}
+
+
+def _like(leaf: Any, array: NDArray[np.float32]) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return array.astype(leaf.dtype)
+    if hasattr(leaf, "__array_namespace__"):
+        return leaf.__array_namespace__().asarray(array, dtype=leaf.dtype, device=leaf.device, copy=True)
+    # What is left are bare numbers.
+    return type(leaf)(array)
