@@ -33,7 +33,8 @@ def identity(name: str) -> IdentityKey:
 
 def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, **changes: object) -> Session:
     members = tuple(Member(f"p{i:03}", identity(f"p{i:03}").public) for i in range(count))
-    lanes = Lanes(BITS, count, (1000,))
+    bits = int(changes.get("bits", BITS))  # type: ignore[call-overload]
+    lanes = Lanes(bits, count, (1000,))
     settings: dict[str, object] = {
         "protocol": protocol,
         "plan": b"p" * 32,
@@ -43,7 +44,7 @@ def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, *
         "shard": 0,
         "members": members,
         "length": ENTRIES + lanes.size,
-        "bits": BITS,
+        "bits": bits,
         "minimum": minimum,
     }
     return Session(**(settings | changes))  # type: ignore[arg-type]
@@ -68,19 +69,23 @@ class World:
     folded: list[str] = field(default_factory=list)
     opened: bool = False
     sent: list[Envelope] = field(default_factory=list)
-    extra: Callable[[dict[str, object]], None] = lambda machines: None
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def run(self) -> Finish:
         protocol = PROTOCOLS[self.session.protocol]
         rng = insecure_seeded_rng(self.seed)
         machines: dict[str, object] = {
             member.name: protocol.participant(
-                self.session, member.name, identity(member.name), make_vector(self.session, i), rng.child(i)
+                self.session,
+                member.name,
+                identity(member.name),
+                self.vectors.get(member.name, make_vector(self.session, i)),
+                rng.child(i),
             )
             for i, member in enumerate(self.session.members)
         }
         machines[COORDINATOR] = protocol.coordinator(self.session, Timeouts(100, 10))
-        self.extra(machines)
+        self.coordinator = machines[COORDINATOR]
         self.codec = Codec(*protocol.messages, attachment_limit=1 << 20)
         self.router = Router(machines, self._perform, self._link)  # type: ignore[arg-type]
         self.finished = self.router.run()
@@ -90,6 +95,10 @@ class World:
     def refused(self) -> dict[str, str]:
         """Who was refused, by anybody, and why (the last reason)."""
         return {refusal.peer: refusal.why for _, refusal in self.router.refusals}
+
+    def last(self, sender: str, kind: str) -> Message:
+        """Return the last message of a kind that a party sent."""
+        return [e.message for e in self.sent if e.sender == sender and type(e.message).__name__ == kind][-1]
 
     def total(self, names: Iterable[str]) -> np.ndarray:
         """Compute what the sum over `names` must be, without any protocol."""

@@ -21,8 +21,7 @@ from ridotto.secagg.graph import complete_threshold, sparse_parameters
 PLAN_DOMAIN = b"ridotto/1 plan\x00"
 
 SHARD_SIZE = 128
-"""Largest complete graph of masks: 127 masks cost a participant about 60 ms at a million parameters (PROTOCOLS
-2.7)."""
+"""Largest complete graph of masks: its 127 masks cost a participant about 60 ms at a million parameters."""
 
 LARGEST_COHORT = 100_000
 LARGEST_METRIC = 1e6
@@ -228,12 +227,12 @@ class Plan(_Settings, frozen=True, kw_only=True):
             return {}
         if self.least <= 2:
             sentence = (
-                "Two parties always learn each other's update from the sum: subtract your own, and the other's is left."
+                "Two parties always learn each other's update from the sum: without your own, the other's is left."
             )
         else:
             sentence = (
-                f"A sum of {self.least} contributions, {corrupt} of which may collude, can hold only {honest} honest ones: "
-                "one of them, with the colluding ones, can learn another's update."
+                f"A sum of {self.least} contributions, {corrupt} of which may collude, can hold only {honest} honest "
+                "ones: one of them, with the colluding ones, can learn another's update."
             )
         return {Risk.SMALL_COHORT: sentence}
 
@@ -244,9 +243,10 @@ class Plan(_Settings, frozen=True, kw_only=True):
         members = self._smallest_session
         corrupt = self.corrupt_of(members)
         threshold = self.sparse(members)[1] or complete_threshold(members, corrupt)
+        spare = members - max(threshold, self.least)
         return (
             f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of "
-            f"{members} participants help it. A session of {members} survives {members - max(threshold, self.least)} drop-outs. "
+            f"{members} participants help it. A session of {members} survives {spare} drop-outs. "
             "What the sum and the trained model reveal is not limited: that takes differential privacy."
         )
 

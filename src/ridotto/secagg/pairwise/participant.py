@@ -214,6 +214,8 @@ class PairwiseParticipant:
         masks += [Mask(self._pairs[peer][1], 1 if self._me < peer else -1) for peer in owners]
         self._sharers = {self._me, *owners}
         add_masks(vector, masks, self._sid)
+        # Masks fill the container; the ring is smaller where the width is none of 8, 16, 32, 64.
+        vector &= vector.dtype.type((1 << self._session.bits) - 1)
         packed = pack(vector, self._session.bits)
         return Send(COORDINATOR, Masked(digest=digest(packed), size=len(packed), sid=self._sid), packed)
 
