@@ -18,7 +18,7 @@ import numpy as np
 
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.rng import SEED_BYTES, Rng
-from ridotto.core.vector import Layout, Vector
+from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.crypto.prg import dither
 from ridotto.errors import DataError
 from ridotto.privacy.clip import clip
@@ -78,6 +78,7 @@ class Pipeline:
         if examples < 1:
             raise DataError("there are no examples to train on; a participant without data can't take part")
         weight = min(examples, self.plan.max_examples)
+        require_finite(update, layout)
         if self.plan.clip is not None:
             update, _ = clip(update, self.plan.clip)
         fixed = self.plan.fixed_point()

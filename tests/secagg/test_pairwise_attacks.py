@@ -1,0 +1,466 @@
+"""Attacks on `pairwise`, one test each. Numbers in names are those of the table in docs/threats.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridotto.core.machine import COORDINATOR, Envelope
+from ridotto.core.rng import OsRng, insecure_seeded_rng
+from ridotto.crypto.prg import stream_key
+from ridotto.crypto.seal import ExchangeKey
+from ridotto.errors import PeerProtocolError, PlanError, RoundFailedError
+from ridotto.secagg.binding import CONSISTENCY_CONTEXT, KEYS_CONTEXT, keys_statement, survivors_statement
+from ridotto.secagg.graph import complete_threshold
+from ridotto.secagg.messages import (
+    Delivery,
+    Evidence,
+    KeyBook,
+    KeyEntry,
+    PublicKeys,
+    SealedShares,
+    Survivors,
+    Unmask,
+    Vote,
+)
+from ridotto.secagg.pairwise.participant import PairwiseParticipant
+from ridotto.secagg.session import Member, Session, session_id
+from tests.conformance.test_sums import changed, kind_of
+from tests.conformance.world import World, identity, make_session, make_vector
+
+Lie = Callable[[Envelope], Envelope | None]
+
+
+def lying(
+    kind: str, lie: Lie, *, to: str | None = None, sender: str | None = None
+) -> Callable[[Envelope], list[Envelope]]:
+    """Return a network in which one kind of message, to or from somebody, is changed or (None) lost."""
+
+    def tamper(envelope: Envelope) -> list[Envelope]:
+        meant = (to is None or envelope.to == to) and (sender is None or envelope.sender == sender)
+        if kind_of(envelope) != kind or not meant:
+            return [envelope]
+        other = lie(envelope)
+        return [] if other is None else [other]
+
+    return tamper
+
+
+def assert_exact(world: World, included: tuple[str, ...]) -> None:
+    np.testing.assert_array_equal(world.opened_sum(), world.total(included))
+
+
+# --- 4.1 model inconsistency ------------------------------------------------------------------------------------
+
+
+def test_4_1_participants_of_two_models_never_share_a_session() -> None:
+    """One bit of the model differs: the sids differ, so keys signed in one session are refused in the other."""
+    honest, other = make_session(), make_session(model=b"m" * 31 + b"n")
+    assert session_id(honest) != session_id(other)
+    world = World(
+        honest, swap={"p001": lambda index: participant(other, index), "p002": lambda i: participant(other, i)}
+    )
+    finish = world.run()
+    assert set(world.refused) == {"p001", "p002"}
+    assert finish.error is None
+    assert finish.result.included == ("p000", "p003", "p004")
+    assert_exact(world, finish.result.included)
+
+
+def test_4_1_the_coordinator_can_not_pass_keys_from_one_model_to_the_other() -> None:
+    """It relabels a message of the other session with this session's id: the signature is over the true one."""
+    honest, other = make_session(), make_session(model=b"m" * 31 + b"n")
+    stolen = participant(other, 1).start(0.0)[0].message
+
+    def lie(envelope: Envelope) -> Envelope:
+        entries = tuple(
+            KeyEntry(1, stolen.exchange, stolen.mask, stolen.signature) if entry.member == 1 else entry
+            for entry in envelope.message.entries
+        )
+        return changed(envelope, entries=entries)
+
+    world = World(honest, tamper=lying("KeyBook", lie))
+    world.run()
+    assert "keys of p001" in world.refused[COORDINATOR]
+    assert not world.opened
+
+
+# --- 4.3 sybils, 4.13 keys ----------------------------------------------------------------------------------------
+
+
+def test_4_3_a_roster_with_one_key_under_two_names_is_refused() -> None:
+    key = identity("p000").public
+    with pytest.raises(PlanError, match="share one identity key"):
+        make_session(members=(Member("p000", key), Member("p001", key), Member("p002", identity("p002").public)))
+
+
+def test_4_3_an_identity_that_is_not_in_the_roster_is_refused() -> None:
+    def lie(envelope: Envelope) -> Envelope:
+        return dataclasses.replace(envelope, sender="sybil")
+
+    world = World(make_session(), tamper=lying("PublicKeys", lie, sender="p001"))
+    finish = world.run()
+    assert world.refused["sybil"] == "is not a member of this session"
+    assert "p001" not in finish.result.included
+
+
+def test_4_13_somebody_elses_identity_is_refused() -> None:
+    """p002 speaks as p001: the signature does not verify, and p001 itself still gets in."""
+
+    def lie(envelope: Envelope) -> Envelope:
+        return dataclasses.replace(envelope, sender="p001")
+
+    world = World(make_session(), tamper=lying("PublicKeys", lie, sender="p002"))
+    finish = world.run()
+    assert "signature" in world.refused["p001"] or "different" in world.refused["p001"]
+    assert finish.result.included == ("p000", "p001", "p003", "p004")
+
+
+@pytest.mark.parametrize("field", ["exchange", "mask"])
+def test_4_13_a_swapped_key_is_refused_by_everyone_who_is_shown_it(field: str) -> None:
+    """The coordinator puts itself in the middle of one pair."""
+    public = ExchangeKey.generate(OsRng()).public
+
+    def lie(envelope: Envelope) -> Envelope:
+        entries = tuple(
+            KeyEntry(**({f: getattr(entry, f) for f in entry.__struct_fields__} | {field: public}))
+            if entry.member == 1
+            else entry
+            for entry in envelope.message.entries
+        )
+        return changed(envelope, entries=entries)
+
+    world = World(make_session(), tamper=lying("KeyBook", lie, to="p000"))
+    finish = world.run()
+    assert world.refused[COORDINATOR] == "the keys of p001 bear no valid signature"
+    assert "p000" not in finish.result.included
+
+
+def test_4_13_my_own_key_can_not_be_left_out_or_shown_twice() -> None:
+    for lie in (
+        lambda e: changed(e, entries=e.message.entries[1:]),
+        lambda e: changed(e, entries=(*e.message.entries[:1], *e.message.entries)),
+        lambda e: changed(e, entries=tuple(reversed(e.message.entries))),
+    ):
+        world = World(make_session(), tamper=lying("KeyBook", lie, to="p000"))
+        world.run()
+        assert COORDINATOR in world.refused
+
+
+def test_low_order_keys_are_refused_from_their_owner() -> None:
+    """Without this one participant's key of order 1 would make everybody's key agreement fail."""
+    session = make_session()
+    statement = keys_statement(session_id(session), 1, bytes(32), b"\x01" + bytes(31))
+    signature = identity("p001").sign(KEYS_CONTEXT, statement)
+
+    def lie(envelope: Envelope) -> Envelope:
+        return changed(envelope, exchange=bytes(32), mask=b"\x01" + bytes(31), signature=signature)
+
+    world = World(session, tamper=lying("PublicKeys", lie, sender="p001"))
+    finish = world.run()
+    assert world.refused["p001"] == "its keys are unusable"
+    assert_exact(world, ("p000", "p002", "p003", "p004"))
+    assert finish.error is None
+
+
+def test_4_8_a_copy_of_somebody_elses_keys_is_refused() -> None:
+    world = World(make_session(), tamper=lying("PublicKeys", lambda e: e, sender="p001"))
+    world.run()
+    keys = world.last("p000", "PublicKeys")
+    sid = session_id(world.session)
+    copied = PublicKeys(
+        sid,
+        keys.exchange,
+        keys.mask,
+        identity("p001").sign(KEYS_CONTEXT, keys_statement(sid, 1, keys.exchange, keys.mask)),
+    )
+    world = World(
+        make_session(), tamper=lying("PublicKeys", lambda e: dataclasses.replace(e, message=copied), sender="p001")
+    )
+    world.run()
+    assert world.refused["p001"] == "its keys are somebody else's, or twice the same"
+
+
+# --- 4.5 equivocation -------------------------------------------------------------------------------------------
+
+
+def test_4_5_two_survivor_lists_are_caught_and_nothing_is_opened() -> None:
+    """Half the participants are told that p004 dropped out: both its secrets would be revealed if they believed it."""
+    world = World(
+        make_session(minimum=3),
+        tamper=lambda e: (
+            [changed(e, included=(0, 1, 2, 3))]
+            if kind_of(e) == "Survivors" and e.to in ("p000", "p001", "p002")
+            else [e]
+        ),
+    )
+    finish = world.run()
+    assert finish.error.code == "TOO_FEW"
+    assert not world.opened
+    assert not [e for e in world.sent if kind_of(e) == "Unmask"]
+
+
+@given(
+    lists=st.lists(st.sampled_from([(0, 1, 2, 3, 4), (0, 1, 2, 3), (1, 2, 3, 4), (0, 1, 2)]), min_size=5, max_size=5)
+)
+@settings(max_examples=60, deadline=None)
+def test_4_5_no_split_of_lists_reveals_both_secrets_of_anyone(lists: list[tuple[int, ...]]) -> None:
+    """Whatever the coordinator shows to whom, and even if it forwards every signature it has to everyone."""
+    session = make_session()
+
+    def tamper(envelope: Envelope) -> list[Envelope]:
+        shown = int(envelope.to[1:]) if envelope.sender == COORDINATOR else -1
+        return [changed(envelope, included=lists[shown])] if kind_of(envelope) == "Survivors" else [envelope]
+
+    world = World(session, tamper=tamper)
+    world.run()
+    seeds: dict[int, int] = {}
+    keys: dict[int, int] = {}
+    for envelope in world.sent:
+        if isinstance(envelope.message, Unmask):
+            believed = lists[int(envelope.sender[1:])]
+            for revealed in envelope.message.shares:
+                kind = seeds if revealed.owner in believed else keys
+                kind[revealed.owner] = kind.get(revealed.owner, 0) + 1
+    threshold = complete_threshold(5, 0)
+    assert not [o for o in range(5) if seeds.get(o, 0) >= threshold and keys.get(o, 0) >= threshold]
+
+
+def test_4_5_evidence_below_the_threshold_is_refused() -> None:
+    world = World(make_session(), tamper=lying("Evidence", lambda e: changed(e, votes=e.message.votes[:2]), to="p000"))
+    world.run()
+    assert world.refused[COORDINATOR] == "2 members vouch for its survivor list, 3 are needed"
+
+
+def test_4_5_forged_and_repeated_votes_are_refused() -> None:
+    forged = Vote(1, b"s" * 64)
+    for votes in ((forged,), "twice"):
+
+        def lie(envelope: Envelope, votes: object = votes) -> Envelope:
+            own = envelope.message.votes
+            return changed(envelope, votes=(own[0], own[0], own[0]) if votes == "twice" else (own[0], forged, *own[2:]))
+
+        world = World(make_session(), tamper=lying("Evidence", lie, to="p000"))
+        world.run()
+        assert COORDINATOR in world.refused
+
+
+def test_4_14_a_participant_answers_one_survivor_list_only() -> None:
+    """Never both shares: after its answer a participant has forgotten what it held and refuses to be asked again."""
+    world = World(make_session())
+    world.run()
+    machine = participant(world.session, 0)
+    for envelope in world.sent:
+        if envelope.to == "p000":
+            machine.receive(COORDINATOR, envelope.message, 0.0)
+        elif envelope.sender == "p000" and kind_of(envelope) == "PublicKeys":
+            machine.start(0.0)
+    sid = session_id(world.session)
+    for message in (Survivors(sid, (0, 1, 2)), Evidence(sid, ())):
+        with pytest.raises(PeerProtocolError, match="nothing more"):
+            machine.receive(COORDINATOR, message, 1.0)
+
+
+def test_4_14_a_late_vector_is_refused_once_the_owner_counts_as_dropped() -> None:
+    world = World(
+        make_session(),
+        tamper=lambda e: (
+            [dataclasses.replace(e, at=11.0)] if e.sender == "p002" and kind_of(e) == "Masked" else slowly(e)
+        ),
+    )
+    finish = world.run()
+    assert "late" in world.refused["p002"]
+    assert "p002" not in finish.result.included
+    assert world.folded.count("p002") == 0
+
+
+def slowly(envelope: Envelope) -> list[Envelope]:
+    """Let consistency signatures take two seconds, so that the session is still open when a late vector comes."""
+    return [dataclasses.replace(envelope, at=envelope.at + 2.0) if kind_of(envelope) == "Consistency" else envelope]
+
+
+def test_a_survivor_list_without_me_or_with_strangers_is_refused() -> None:
+    for included, why in (((1, 2, 3, 4), "leaves me out"), ((0, 1), "the minimum is 3"), ((2, 1, 0), "sorted")):
+        world = World(
+            make_session(),
+            tamper=lying("Survivors", lambda e, i=included: changed(e, included=i), to="p000"),
+        )
+        world.run()
+        assert why in world.refused[COORDINATOR]
+
+
+def test_a_survivor_that_shared_no_mask_with_me_is_refused() -> None:
+    """p004's box never reached p000, so p000 did not mask towards it; calling it a survivor would spoil or leak."""
+
+    def tamper(envelope: Envelope) -> list[Envelope]:
+        if kind_of(envelope) == "Delivery" and envelope.to == "p000":
+            return [changed(envelope, boxes=envelope.message.boxes[:-1])]
+        return [envelope]
+
+    world = World(make_session(), tamper=tamper)
+    world.run()
+    assert world.refused[COORDINATOR] == "its survivor list names members that shared no masks with me"
+
+
+# --- 4.6 bad seals and shares -----------------------------------------------------------------------------------
+
+
+def test_4_6_a_forged_share_is_refused_by_name_and_the_sum_is_exact() -> None:
+    def lie(envelope: Envelope) -> Envelope:
+        shares = envelope.message.shares
+        forged = type(shares[0])(shares[0].owner, bytes(36))
+        return changed(envelope, shares=(forged, *shares[1:]))
+
+    world = World(make_session(), tamper=lying("Unmask", lie, sender="p002"))
+    finish = world.run()
+    assert world.refused["p002"] == "its share of p000's seed is forged"
+    assert finish.error is None
+    assert_exact(world, finish.result.included)
+
+
+def test_4_6_a_false_own_seed_is_refused_by_name() -> None:
+    world = World(make_session(), tamper=lying("Unmask", lambda e: changed(e, seed=b"x" * 32), sender="p002"))
+    finish = world.run()
+    assert world.refused["p002"] == "its self-mask seed is not the one that it committed to"
+    assert_exact(world, finish.result.included)
+
+
+def test_4_6_boxes_that_do_not_open_cost_nothing_while_their_owner_stays() -> None:
+    """A survivor reveals its own seed, so bad shares of it matter only if it leaves."""
+
+    def lie(envelope: Envelope) -> Envelope:
+        return changed(envelope, boxes=tuple(b"x" * 88 for _ in envelope.message.boxes))
+
+    world = World(make_session(), tamper=lying("SealedShares", lie, sender="p002"))
+    finish = world.run()
+    assert finish.error is None
+    assert_exact(world, finish.result.included)
+
+
+def test_4_6_who_shares_badly_and_leaves_is_blamed_by_name() -> None:
+    def tamper(envelope: Envelope) -> list[Envelope]:
+        if envelope.sender == "p002" and isinstance(envelope.message, SealedShares):
+            return [changed(envelope, boxes=tuple(b"x" * 88 for _ in envelope.message.boxes))]
+        return [] if envelope.sender == "p002" and kind_of(envelope) == "Masked" else [envelope]
+
+    world = World(make_session(), tamper=tamper)
+    finish = world.run()
+    assert isinstance(finish.error, RoundFailedError)
+    assert finish.error.code == "BAD_SHARES"
+    assert finish.error.blame == ("p002",)
+    assert not world.opened
+
+
+def test_4_6_a_commitment_that_was_exchanged_on_the_way_is_noticed_by_the_holder() -> None:
+    def lie(envelope: Envelope) -> Envelope:
+        box = envelope.message.boxes[0]
+        other = type(box)(box.owner, box.sealed, b"c" * 32, box.mask_share)
+        return changed(envelope, boxes=(other, *envelope.message.boxes[1:]))
+
+    world = World(make_session(), tamper=lying("Delivery", lie, to="p004"))
+    finish = world.run()
+    assert world.last("p004", "Unmask").unopened == (0,)
+    assert finish.error is None
+    assert_exact(world, finish.result.included)
+
+
+def test_4_8_a_box_for_somebody_else_does_not_open() -> None:
+    """Boxes bind session, key book, owner and holder: the coordinator can't redirect them."""
+
+    def lie(envelope: Envelope) -> Envelope:
+        boxes = envelope.message.boxes
+        swapped = (
+            type(boxes[0])(boxes[0].owner, boxes[1].sealed, boxes[1].seed_share, boxes[1].mask_share),
+            *boxes[1:],
+        )
+        return changed(envelope, boxes=swapped)
+
+    world = World(make_session(), tamper=lying("Delivery", lie, to="p004"))
+    world.run()
+    assert world.last("p004", "Unmask").unopened == (0,)
+
+
+# --- 4.12 small cohorts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", ["KeyBook", "Delivery", "Survivors"])
+def test_4_12_a_participant_refuses_to_hide_among_fewer_than_the_minimum(message: str) -> None:
+    def lie(envelope: Envelope) -> Envelope:
+        match envelope.message:
+            case KeyBook():
+                return changed(envelope, entries=envelope.message.entries[:3])
+            case Delivery():
+                return changed(envelope, boxes=envelope.message.boxes[:2])
+            case _:
+                return changed(envelope, included=(0, 1, 2))
+
+    world = World(make_session(minimum=4), tamper=lying(message, lie, to="p000"))
+    world.run()
+    assert COORDINATOR in world.refused
+
+
+def test_4_12_a_session_that_hides_nobody_can_not_be_described() -> None:
+    with pytest.raises(PlanError, match="corrupt < minimum <= members"):
+        make_session(minimum=2, corrupt=2)
+    with pytest.raises(PlanError, match="corrupt < minimum <= members"):
+        make_session(count=3, minimum=4)
+
+
+# --- 4.16 masks, secrets in texts -----------------------------------------------------------------------------
+
+
+def test_4_16_a_masked_vector_of_zeros_looks_uniform() -> None:
+    """Chi-square over 256 byte values, 1e5 bytes; false-alarm rate 1e-6 (the seed is fixed, so it never flickers)."""
+    session = make_session(length=25_000 + 4)
+    vectors = {member.name: np.zeros(session.length, np.uint32) for member in session.members}
+    world = World(session, vectors=vectors)
+    world.run()
+    sent = next(e.attachment for e in world.sent if kind_of(e) == "Masked")
+    counts = np.bincount(np.frombuffer(bytes(sent), np.uint8), minlength=256)
+    expected = counts.sum() / 256
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    # The 1 - 1e-6 quantile of chi-square with 255 degrees of freedom is 375.
+    assert statistic < 375
+
+
+def test_4_16_masks_differ_between_sessions_pairs_and_labels() -> None:
+    keys = {
+        stream_key(seed, sid, label) for seed in (b"a" * 32, b"b" * 32) for sid in (b"s", b"t") for label in ("m", "n")
+    }
+    assert len(keys) == 8
+
+
+def test_no_secret_is_in_any_repr() -> None:
+    world = World(make_session())
+    world.run()
+    machine = participant(world.session, 0)
+    seed, exchange = machine.__dict__["_seed"], machine.__dict__["_exchange"]
+    opening = world.coordinator.__dict__["_opening"]
+    for shown in (repr(machine), repr(exchange), repr(opening), repr(world.router.published)):
+        assert seed.hex() not in shown
+        assert repr(seed) not in shown
+        assert exchange.to_bytes().hex() not in shown
+
+
+def participant(session: Session, index: int) -> PairwiseParticipant:
+    name = session.members[index].name
+    return PairwiseParticipant(
+        session, name, identity(name), make_vector(session, index), insecure_seeded_rng(1).child(index)
+    )
+
+
+def test_consistency_signatures_are_over_session_book_and_list() -> None:
+    """What a participant signs differs if any of the three does."""
+    statements = {
+        survivors_statement(sid, book, included)
+        for sid in (b"s" * 32, b"t" * 32)
+        for book in (b"b" * 32, b"c" * 32)
+        for included in ((0, 1, 2), (0, 1, 3), (0, 1))
+    }
+    assert len(statements) == 12
+    assert CONSISTENCY_CONTEXT != KEYS_CONTEXT
