@@ -54,11 +54,6 @@ def test_slow_hkdf_agrees_with_rfc_5869_case_1() -> None:
     assert okm.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"
 
 
-@given(st.binary(min_size=32, max_size=32), st.binary(min_size=1, max_size=150), st.text(max_size=100))
-def test_fast_keys_equal_clear_keys(seed: bytes, sid: bytes, label: str) -> None:
-    assert prg._fast_stream_keys(sid, label)(seed) == stream_key(seed, sid, label)
-
-
 def test_key_depends_on_seed_session_and_label() -> None:
     first, second = seeds(2)
     keys = {stream_key(first, SID, "a"), stream_key(first, SID, "b"), stream_key(first, b"x", "a")}

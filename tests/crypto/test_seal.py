@@ -15,7 +15,6 @@ from ridotto.crypto.seal import (
     SealError,
     SignatureError,
     open_sealed,
-    pair_info,
     seal,
     verify,
 )
@@ -148,13 +147,6 @@ def test_refuses_keys_of_other_length(length: int) -> None:
 def test_refuses_agreement_outside_a_session() -> None:
     with pytest.raises(LocalProtocolError, match="sid is empty"):
         exchange().agree(exchange(2).public, b"", "mask", b"")
-
-
-def test_pair_has_one_encoding_whatever_its_order() -> None:
-    assert pair_info("bob", "al") == pair_info("al", "bob") == b"\x02\0\0\0al\x03\0\0\0bob"
-    assert pair_info("a", "bc") != pair_info("ab", "c")
-    with pytest.raises(LocalProtocolError, match="twice"):
-        pair_info("bob", "bob")
 
 
 @given(st.sampled_from([16, 32]), st.binary(), st.binary())

@@ -20,10 +20,9 @@ section 3; HKDF: RFC 5869; GCM: NIST SP 800-38D, section 7.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -56,9 +55,6 @@ TAG_BYTES = 16
 # pages all map to one page of zeros.
 _ZEROS = memoryview(bytes(CHUNK_BYTES))
 _SHA256 = SHA256()
-_HASH_BLOCK_BYTES = 64
-_INNER_PAD = int.from_bytes(b"\x36" * _HASH_BLOCK_BYTES, "big")
-_OUTER_PAD = int.from_bytes(b"\x5c" * _HASH_BLOCK_BYTES, "big")
 _DITHER_SALT = b"ridotto/1 dither"
 
 _Stream = tuple[Any, "np.ufunc"]
@@ -172,35 +168,9 @@ _ChunkCipher: Any = AESGCM if hasattr(AESGCM, "encrypt_into") else _CounterMode
 
 
 def _streams(masks: Sequence[Mask], sid: bytes, label: str) -> Iterator[_Stream]:
-    derive = _fast_stream_keys(sid, label)
-    for mask in masks:
-        yield _ChunkCipher(derive(mask.seed)).encrypt_into, np.add if mask.sign > 0 else np.subtract
-
-
-def _fast_stream_keys(sid: bytes, label: str) -> Callable[[bytes], bytes]:
-    """Return seed -> `stream_key(seed, sid, label)`, faster: all seeds of a session share the salt and the label.
-
-    For a vector of 10,000 elements a key derivation costs as much as the mask. This is HKDF with the hash of the salt
-    carried over from seed to seed (RFC 2104, section 4) and one-shot hashes for the rest: 1.5 us against 2.5 us. The
-    tests hold it equal to `stream_key`.
-    """
     _check_sid(sid)
-    salt = sid if len(sid) <= _HASH_BLOCK_BYTES else sha256(sid).digest()
-    number = int.from_bytes(salt.ljust(_HASH_BLOCK_BYTES, b"\0"), "big")
-    salted_inner = sha256((number ^ _INNER_PAD).to_bytes(_HASH_BLOCK_BYTES, "big"))
-    salted_outer = sha256((number ^ _OUTER_PAD).to_bytes(_HASH_BLOCK_BYTES, "big"))
-    info = label.encode() + b"\x01"
-
-    def derive(seed: bytes) -> bytes:
-        inner, outer = salted_inner.copy(), salted_outer.copy()
-        inner.update(seed)
-        outer.update(inner.digest())
-        # The 32 bytes of the pseudorandom key, followed by zeros up to one block of the hash.
-        extracted = int.from_bytes(outer.digest(), "big") << 256
-        message = sha256((extracted ^ _INNER_PAD).to_bytes(_HASH_BLOCK_BYTES, "big") + info).digest()
-        return sha256((extracted ^ _OUTER_PAD).to_bytes(_HASH_BLOCK_BYTES, "big") + message).digest()[:KEY_BYTES]
-
-    return derive
+    for mask in masks:
+        yield _ChunkCipher(stream_key(mask.seed, sid, label)).encrypt_into, np.add if mask.sign > 0 else np.subtract
 
 
 def _add_chunks(total: IntVector, streams: Iterable[_Stream], chunks: range) -> None:

@@ -133,7 +133,7 @@ class ExchangeKey:
     def agree(self, peer_public: bytes, sid: bytes, label: str, info: bytes, length: int = KEY_BYTES) -> bytes:
         """Return the key of `length` bytes that only this side and the peer can compute.
 
-        sid: the session's id. label: what the key is for. info: who the two are, see `pair_info`. Both sides get the
+        sid: the session's id. label: what the key is for. info: who the two are, in the same order. Both sides get the
         same key if all three agree: HKDF-SHA256(X25519(own, peer), salt=sid, info=label || 0x00 || info).
         The key does not depend on the direction. Where both sides seal, the label or `info` must name the sender.
         Raises KeyExchangeError if the peer's key is malformed or of low order: its shared secret would be all zeros,
@@ -148,18 +148,6 @@ class ExchangeKey:
         except ValueError as error:
             raise KeyExchangeError(f"public key {bytes(peer_public[:4]).hex()}... gives no shared secret") from error
         return HKDF(_SHA256, length, sid, full_info).derive(shared)
-
-
-def pair_info(a: str, b: str) -> bytes:
-    """Return one encoding of two different names, whatever their order, for the `info` of `ExchangeKey.agree`.
-
-    The smaller name in UTF-8 comes first; each stands behind its length (4 bytes, little-endian), so that no two pairs
-    look alike. Raises LocalProtocolError if the names are the same: nobody shares a key with itself.
-    """
-    if a == b:
-        raise LocalProtocolError(f"a pair needs two names, not {a!r} twice")
-    first, second = sorted((a.encode(), b.encode()))
-    return len(first).to_bytes(4, "little") + first + len(second).to_bytes(4, "little") + second
 
 
 def seal(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
