@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from ridotto.core.fixedpoint import container
-from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Router
+from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine, Router
 from ridotto.core.packing import unpack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
@@ -70,6 +70,7 @@ class World:
     opened: bool = False
     sent: list[Envelope] = field(default_factory=list)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    swap: dict[str, Callable[[int], Machine]] = field(default_factory=dict)
 
     def run(self) -> Finish:
         protocol = PROTOCOLS[self.session.protocol]
@@ -84,6 +85,8 @@ class World:
             )
             for i, member in enumerate(self.session.members)
         }
+        for name, make in self.swap.items():
+            machines[name] = make([member.name for member in self.session.members].index(name))
         machines[COORDINATOR] = protocol.coordinator(self.session, Timeouts(100, 10))
         self.coordinator = machines[COORDINATOR]
         self.codec = Codec(*protocol.messages, attachment_limit=1 << 20)
