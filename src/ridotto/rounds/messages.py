@@ -79,10 +79,16 @@ class NotTrained(Message, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """coordinator's task: add up the opened sums, make the next model, answer with `Applied`."""
+    """coordinator's task: add up the opened sums, make the next model, answer with `Applied` or `NotApplied`."""
 
     round: int
     sids: tuple[bytes, ...]
+
+
+class NotApplied(Message, frozen=True):
+    """Say why the opened sums made no model."""
+
+    reason: Text
 
 
 class Applied(Message, frozen=True):

@@ -38,6 +38,7 @@ from ridotto.rounds.messages import (
     Apply,
     Closed,
     Decline,
+    NotApplied,
     NotTrained,
     Train,
     Trained,
@@ -155,6 +156,8 @@ class CoordinatorRound:
                 return self._of_session(sid, self._sums[sid].receive(SELF, message, now), now)
             case Applied():
                 return self._close(self._record(now, message), message.model)
+            case NotApplied(reason=reason):
+                return self._close(self._record(now, None, reason), self._attempt.model)
             case _:
                 raise LocalProtocolError(f"{type(message).__name__} is not the result of a task of this machine")
 
@@ -185,7 +188,7 @@ class CoordinatorRound:
             return [Do(Apply(self._attempt.number, opened))]
         return self._close(self._record(now, None), self._attempt.model)
 
-    def _record(self, now: float, applied: Applied | None) -> RoundRecord:
+    def _record(self, now: float, applied: Applied | None, failure: str = "") -> RoundRecord:
         sessions = tuple(sorted(self._closed.values(), key=lambda record: record.shard))
         attempt, plan = self._attempt, self._attempt.plan
         record = RoundRecord(
@@ -202,7 +205,7 @@ class CoordinatorRound:
             examples=applied.examples if applied else 0,
             saturated=applied.saturated if applied else 0,
             metrics=applied.metrics if applied else {},
-            failure="" if applied else "; ".join(session.failure for session in sessions),
+            failure="" if applied else failure or "; ".join(session.failure for session in sessions),
         )
         return record
 
