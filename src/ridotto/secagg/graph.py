@@ -10,7 +10,8 @@ at random. They do *not* hold against one that chooses whom to drop after it has
 larger k of Bell et al., section 4. Hence the complete graph is the default.
 
 All tails are those of the hypergeometric distribution, by logarithms of the gamma function; they are compared with
-thresholds 10 orders of magnitude away from where rounding could matter.
+thresholds 10 orders of magnitude away from where rounding could matter. The plan of a hostile coordinator is searched
+too, so the search has to end soon even where there is no such graph: all tails of one degree come out of one pass.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ridotto.errors import PlanError
 
@@ -61,7 +65,7 @@ def sparse_holders(present: Sequence[int], degree: int, seed: bytes) -> dict[int
     }
 
 
-@cache
+@lru_cache(maxsize=1024)
 def sparse_parameters(participants: int, corrupt: int, drop_out: int) -> tuple[int, int]:
     """Return the smallest even degree k, and a threshold t, for a sparse graph.
 
@@ -88,29 +92,33 @@ def sparse_is_safe(participants: int, corrupt: int, degree: int, threshold: int)
 
 def _safe_threshold(participants: int, corrupt: int, degree: int) -> int:
     """Return the smallest t such that P[some neighbourhood has >= 2t - k corrupt] < 2^-40."""
+    tails = _tails(participants - 1, corrupt, degree) + math.log2(participants)
     for threshold in range(degree // 2 + 1, degree + 1):
-        tail = _tail(participants - 1, corrupt, degree, 2 * threshold - degree)
-        if tail + math.log2(participants) < -SECURITY_BITS:
+        if tails[2 * threshold - degree] < -SECURITY_BITS:
             return threshold
     return degree + 1
 
 
 def _loss(participants: int, drop_out: int, degree: int, threshold: int) -> float:
     """Return log2 P[some participant has more than degree - threshold neighbours that left]."""
-    return _tail(participants - 1, drop_out, degree, degree - threshold + 1) + math.log2(participants)
+    tails = _tails(participants - 1, drop_out, degree)
+    return float(tails[degree - threshold + 1]) + math.log2(participants)
 
 
-def _tail(population: int, marked: int, drawn: int, at_least: int) -> float:
-    """Return log2 P[X >= at_least] for X hypergeometric."""
-    terms = [
-        _log_choose(marked, hits) + _log_choose(population - marked, drawn - hits) - _log_choose(population, drawn)
-        for hits in range(max(at_least, 0, drawn - (population - marked)), min(drawn, marked) + 1)
-    ]
-    if not terms:
-        return -math.inf
-    largest = max(terms)
-    return (largest + math.log(math.fsum(math.exp(term - largest) for term in terms))) / math.log(2)
+def _tails(population: int, marked: int, drawn: int) -> NDArray[np.float64]:
+    """Return log2 P[X >= j] for X hypergeometric, for every j from 0 to `drawn` + 1; -inf where it is impossible."""
+    logs = _log_factorials(population)
+    low, high = max(0, drawn - (population - marked)), min(drawn, marked)
+    hits = np.arange(low, high + 1)
+    ways = logs[marked] - logs[hits] - logs[marked - hits]
+    ways += logs[population - marked] - logs[drawn - hits] - logs[population - marked - drawn + hits]
+    ways -= logs[population] - logs[drawn] - logs[population - drawn]
+    tails = np.full(drawn + 2, -np.inf)
+    tails[low : high + 1] = np.logaddexp.accumulate(ways[::-1])[::-1]
+    tails[:low] = tails[low]
+    return tails / math.log(2)
 
 
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+@lru_cache(maxsize=4)
+def _log_factorials(largest: int) -> NDArray[np.float64]:
+    return np.array([math.lgamma(n + 1) for n in range(largest + 1)])
