@@ -1,6 +1,7 @@
 """The messages of the secure sums, in sending order.
 
-Members are named by their index in the session's roster. `sid` binds each message to its session.
+Members are named by their index in the session's roster. `sid` binds each message to its session. Every list has a
+length limit, because a list of a million tiny elements would take many times its bytes in memory.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ import msgspec
 
 from ridotto.core.wire import Attached, Bytes32, Message, Part, Signature
 
-Index = Annotated[int, msgspec.Meta(ge=0, lt=10_000)]
+LARGEST_GROUP = 10_000
+"""Members of one session at most. A complete graph stays at 128 (see `rounds.plan`); the rest is for sparse ones."""
+
+PER_MEMBER = msgspec.Meta(max_length=LARGEST_GROUP)
+"""Limits a list that has at most one element per member."""
+
+COMMITMENTS_BYTES = 64
+"""What an owner commits to per holder: its share of the seed and its share of the mask key, 32 bytes each."""
+
+Index = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_GROUP)]
 """A member's position in the roster."""
 
 Share = Annotated[bytes, msgspec.Meta(min_length=36, max_length=36)]
@@ -49,7 +59,7 @@ class KeyBook(Message, frozen=True):
     """pairwise, coordinator: show everyone's keys to everyone, sorted by member."""
 
     sid: Bytes32
-    entries: tuple[KeyEntry, ...]
+    entries: Annotated[tuple[KeyEntry, ...], PER_MEMBER]
 
 
 class SealedShares(Message, frozen=True):
@@ -63,8 +73,8 @@ class SealedShares(Message, frozen=True):
     sid: Bytes32
     book: Bytes32
     seed_commitment: Bytes32
-    boxes: tuple[SealedBox, ...]
-    commitments: bytes
+    boxes: Annotated[tuple[SealedBox, ...], PER_MEMBER]
+    commitments: Annotated[bytes, msgspec.Meta(max_length=COMMITMENTS_BYTES * LARGEST_GROUP)]
 
 
 class Box(Part, frozen=True):
@@ -80,7 +90,7 @@ class Delivery(Message, frozen=True):
     """pairwise, coordinator: deliver the boxes that are meant for one holder, sorted by owner."""
 
     sid: Bytes32
-    boxes: tuple[Box, ...]
+    boxes: Annotated[tuple[Box, ...], PER_MEMBER]
 
 
 class Masked(Attached, frozen=True):
@@ -93,7 +103,7 @@ class Survivors(Message, frozen=True):
     """pairwise, coordinator: say whose vectors are in the sum, sorted."""
 
     sid: Bytes32
-    included: tuple[Index, ...]
+    included: Annotated[tuple[Index, ...], PER_MEMBER]
 
 
 class Consistency(Message, frozen=True):
@@ -114,7 +124,7 @@ class Evidence(Message, frozen=True):
     """pairwise, coordinator: show who signed, sorted by member."""
 
     sid: Bytes32
-    votes: tuple[Vote, ...]
+    votes: Annotated[tuple[Vote, ...], PER_MEMBER]
 
 
 class Revealed(Part, frozen=True):
@@ -132,8 +142,8 @@ class Unmask(Message, frozen=True):
 
     sid: Bytes32
     seed: Bytes32
-    shares: tuple[Revealed, ...]
-    unopened: tuple[Index, ...]
+    shares: Annotated[tuple[Revealed, ...], PER_MEMBER]
+    unopened: Annotated[tuple[Index, ...], PER_MEMBER]
 
 
 IDEAL_MESSAGES = (Plain,)

@@ -19,13 +19,11 @@ import msgspec
 from ridotto.core.machine import COORDINATOR, SELF
 from ridotto.core.wire import Bytes32, Count, Message, Name, Part, digest
 from ridotto.errors import PeerProtocolError, PlanError
+from ridotto.secagg.messages import LARGEST_GROUP
 
 SESSION_DOMAIN = b"ridotto/1 session\x00"
 """Separates the hash of a session from every other hash. The version names this set of algorithms:
 X25519, Ed25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, SHA-256."""
-
-LARGEST_SESSION = 10_000
-"""Members of one session at most; a complete graph should stay at 128 (see `rounds.plan`)."""
 
 Width = Annotated[int, msgspec.Meta(ge=8, le=64)]
 """Bits of one element."""
@@ -54,13 +52,13 @@ class Session(Message, frozen=True):
     nonce: Bytes32
     round: Count
     shard: Count
-    members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=LARGEST_SESSION)]
+    members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=LARGEST_GROUP)]
     length: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
     bits: Width
-    minimum: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SESSION)]
-    corrupt: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
-    neighbours: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
-    threshold: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SESSION)] = 0
+    minimum: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_GROUP)]
+    corrupt: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
+    neighbours: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
+    threshold: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
 
     def __post_init__(self) -> None:
         names = [member.name for member in self.members]
@@ -72,6 +70,12 @@ class Session(Message, frozen=True):
             raise PlanError(
                 f"a session of {len(names)} with {self.corrupt} corrupt can't have a minimum of {self.minimum}: "
                 "it needs corrupt < minimum <= members"
+            )
+        degree, threshold = self.neighbours, self.threshold
+        if (degree or threshold) and (degree % 2 or not degree < 2 * threshold <= 2 * degree):
+            raise PlanError(
+                "a sparse graph has an even number of neighbours, and a threshold above half of it and at most all, "
+                f"not {degree} and {threshold}"
             )
 
 

@@ -11,6 +11,7 @@ from ridotto.crypto.seal import ExchangeKey, verify
 from ridotto.errors import LocalProtocolError, PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.binding import CONSISTENCY_CONTEXT, KEYS_CONTEXT, keys_statement, survivors_statement
 from ridotto.secagg.messages import (
+    COMMITMENTS_BYTES,
     Box,
     Consistency,
     Delivery,
@@ -25,7 +26,7 @@ from ridotto.secagg.messages import (
     Vote,
 )
 from ridotto.secagg.pairwise.group import form_group
-from ridotto.secagg.pairwise.opening import COMMITMENTS_BYTES, Opening, commitments_at
+from ridotto.secagg.pairwise.opening import Opening, commitments_at
 from ridotto.secagg.session import FailureCode, Progress, Session, SessionResult, Timeouts, session_id
 from ridotto.secagg.tasks import Fold, Open, Opened
 

@@ -9,12 +9,9 @@ from ridotto.crypto.seal import ExchangeKey
 from ridotto.crypto.shamir import reconstruct
 from ridotto.errors import PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.binding import MASK_LABEL, Secret, commit_seed, commit_share, pair_info
-from ridotto.secagg.messages import SealedShares, Unmask
+from ridotto.secagg.messages import COMMITMENTS_BYTES, SealedShares, Unmask
 from ridotto.secagg.pairwise.group import Group
 from ridotto.secagg.session import FailureCode
-
-COMMITMENTS_BYTES = 64
-"""What an owner commits to per holder: its share of the seed and its share of the mask key, 32 bytes each."""
 
 
 def commitments_at(message: SealedShares, place: int) -> tuple[bytes, bytes]:

@@ -108,8 +108,9 @@ class PairwiseParticipant:
         """Step 1: check everyone's signed keys, then hand out shares of both secrets."""
         self._check_book(message)
         group = form_group(self._session, self._sid, message.entries)
-        if group.threshold > len(group.holders[self._me]):
-            raise _refuse(f"{len(group.holders[self._me])} holders can't reach a threshold of {group.threshold}")
+        # With a threshold of 1 every share would be the secret: a session of one hides nobody.
+        if not 2 <= group.threshold <= len(group.holders[self._me]):
+            raise _refuse(f"{len(group.holders[self._me])} holders can't share with a threshold of {group.threshold}")
         self._pairs = {peer: self._agree(group, peer) for peer in group.neighbours(self._me)}
         self._group = group
         self._next = Delivery
