@@ -7,6 +7,7 @@ session, so all parties of a round have the same one.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
 
@@ -25,6 +26,12 @@ SHARD_SIZE = 128
 
 LARGEST_COHORT = 100_000
 LARGEST_METRIC = 1e6
+LONGEST_METRIC_NAME = 64
+LARGEST_RANGE = 2.0**52
+"""Largest `value_range`: what an element can hold at most, see `core.fixedpoint`."""
+
+SMALLEST_CLIP, LARGEST_CLIP = 1e-30, 1e30
+"""Between these `privacy.clip` keeps its promise; below, float32 has too few digits left."""
 
 HIDING = 3
 """An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract
@@ -43,6 +50,13 @@ class Risk(StrEnum):
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stand above what plans and configuration files are made of."""
+
+
+def _refuse_huge(numbers: Mapping[str, object]) -> None:
+    """Refuse integers that are no machine word: Python can neither print the largest nor make floats of them."""
+    for name, number in numbers.items():
+        if isinstance(number, int) and abs(number) > 2**63:
+            raise PlanError(f"{name} is an integer of more than 64 bits")
 
 
 class Ideal(_Settings, frozen=True, kw_only=True, tag_field="name", tag="ideal"):
@@ -64,6 +78,7 @@ class Pairwise(_Settings, frozen=True, kw_only=True, tag_field="name", tag="pair
     shard_size: int = SHARD_SIZE
 
     def __post_init__(self) -> None:
+        _refuse_huge(msgspec.structs.asdict(self))
         if not 0 <= self.corrupt < 0.5:
             raise PlanError(f"corrupt is a fraction from 0 to below 0.5, not {self.corrupt}")
         if not 0 <= self.drop_out < 0.5:
@@ -85,6 +100,9 @@ class Optimiser(_Settings, frozen=True, kw_only=True):
 
         Raises PlanError if the name or a parameter is unknown.
         """
+        if "name" in self.parameters:
+            raise PlanError(f"{self.name} has no parameter 'name'")
+        _refuse_huge(self.parameters)
         return strategy(self.name, **self.parameters)
 
 
@@ -118,6 +136,8 @@ class Plan(_Settings, frozen=True, kw_only=True):
     i_know: tuple[Risk, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse_huge(msgspec.structs.asdict(self))
+        _refuse_huge(self.metrics)
         if not 1 <= self.cohort <= LARGEST_COHORT:
             raise PlanError(f"cohort is 1 to {LARGEST_COHORT}, not {self.cohort}")
         self._check_numbers()
@@ -131,13 +151,20 @@ class Plan(_Settings, frozen=True, kw_only=True):
         for name in ("join_s", "train_s", "phase_s"):
             if not 0 < getattr(self, name) <= 7 * 86400:
                 raise PlanError(f"{name} is above 0 and at most a week, not {getattr(self, name)}")
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise PlanError(f"clip is a positive norm, not {self.clip}")
+        if not 0 < self.value_range <= LARGEST_RANGE:
+            raise PlanError(f"value_range is above 0 and at most 2^52, not {self.value_range}")
+        if self.clip is not None and not SMALLEST_CLIP <= self.clip <= LARGEST_CLIP:
+            raise PlanError(f"clip is a norm from {SMALLEST_CLIP:g} to {LARGEST_CLIP:g}, not {self.clip}")
         for name, bound in self.metrics.items():
+            # Names come back in records and on screens; unprintable ones could forge a line there.
+            if not 1 <= len(name) <= LONGEST_METRIC_NAME or not name.isprintable():
+                raise PlanError(
+                    f"a metric's name has 1 to {LONGEST_METRIC_NAME} printable characters, not {name[:80]!r}"
+                )
             if not 0 < bound <= LARGEST_METRIC:
                 raise PlanError(f"the bound of metric {name!r} is above 0 and at most {LARGEST_METRIC:g}, not {bound}")
-        if self.max_examples > 2**31:
-            raise PlanError(f"max_examples is at most 2^31, not {self.max_examples}")
+        if not 1 <= self.max_examples <= 2**31:
+            raise PlanError(f"max_examples is 1 to 2^31, not {self.max_examples}")
 
     def _check_minimum(self) -> None:
         smallest = self._smallest_session
@@ -147,11 +174,13 @@ class Plan(_Settings, frozen=True, kw_only=True):
                 f"has {smallest}"
             )
         if isinstance(self.protocol, Pairwise):
-            corrupt = self.corrupt_of(smallest)
+            corrupt = self.corrupt_of(self._largest_session)
             if corrupt >= self.least:
-                raise PlanError(f"{corrupt} of {smallest} may be corrupt, so a minimum of {self.least} hides nobody")
-            if self.protocol.graph == "sparse":
-                self.sparse(self.cohort)
+                found = f"{corrupt} of {self._largest_session} may be corrupt"
+                raise PlanError(f"{found}, so a minimum of {self.least} hides nobody")
+            if self.least < 2:
+                raise PlanError("masks need two: a sum of one contribution is that contribution")
+            self.sparse(self._largest_session)
 
     def _check_risks(self) -> None:
         for risk, sentence in self.risks().items():
@@ -181,14 +210,27 @@ class Plan(_Settings, frozen=True, kw_only=True):
     def _smallest_session(self) -> int:
         return self.cohort // -(-self.cohort // self.session_limit)
 
+    @property
+    def _largest_session(self) -> int:
+        """Return the most members of one session: fewer participants than the cohort may end up in fewer sessions."""
+        return min(self.cohort, self.session_limit)
+
     def cohort_of(self, present: int) -> int:
         """Return how many of `present` participants can be in a round: 0 if they are too few for one session."""
         count = min(present, self.cohort)
         shards = -(-count // self.session_limit)
         if shards and count // shards < self.least:
             # One session less, and full ones: better than none.
-            count = (shards - 1) * self.session_limit
-        return count if count >= self.least else 0
+            shards, count = shards - 1, (shards - 1) * self.session_limit
+        return count if count >= self.least and self._has_graphs(count, shards) else 0
+
+    def _has_graphs(self, count: int, shards: int) -> bool:
+        try:
+            for members in (count // shards, -(-count // shards)):
+                self.sparse(members)
+        except PlanError:
+            return False
+        return True
 
     def corrupt_of(self, members: int) -> int:
         """Return how many of a session's members are taken to collude with the coordinator."""
@@ -221,7 +263,8 @@ class Plan(_Settings, frozen=True, kw_only=True):
         """Return what this plan does not protect against, in sentences."""
         if isinstance(self.protocol, Ideal):
             return {Risk.NO_PROTECTION: 'With protocol "ideal" the coordinator sees every update in clear.'}
-        corrupt = self.corrupt_of(self._smallest_session)
+        # The largest session has most corrupt members, and may be opened with as few contributions as any other.
+        corrupt = self.corrupt_of(self._largest_session)
         honest = self.least - corrupt
         if honest >= HIDING:
             return {}

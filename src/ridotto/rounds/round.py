@@ -27,6 +27,7 @@ from ridotto.errors import (
     DataError,
     LocalProtocolError,
     PeerProtocolError,
+    PlanError,
     ProtocolError,
     RidottoError,
     RoundFailedError,
@@ -72,16 +73,19 @@ class Attempt:
 def make_sessions(attempt: Attempt) -> list[Session]:
     """Cut a cohort into sessions of nearly equal size, each large enough for the plan's minimum.
 
-    Raises RoundFailedError if the cohort is too small for one.
+    Raises RoundFailedError if the cohort is too small for one, or for a sparse graph that the plan asks for.
     """
     plan, count = attempt.plan, len(attempt.members)
-    shards = -(-count // plan.session_limit)
+    shards = max(1, -(-count // plan.session_limit))
     if count // shards < plan.least:
         raise RoundFailedError("TOO_FEW", f"{count} participants are there, a session needs {plan.least}")
     sessions = []
     for shard in range(shards):
         members = tuple(sorted(attempt.members[shard::shards], key=lambda member: member.name))
-        neighbours, threshold = plan.sparse(len(members))
+        try:
+            neighbours, threshold = plan.sparse(len(members))
+        except PlanError as error:
+            raise RoundFailedError("TOO_FEW", str(error)) from error
         session = Session(
             protocol=plan.protocol_name,
             plan=plan.fingerprint(),
@@ -284,13 +288,22 @@ class ParticipantRound:
             raise PeerProtocolError(COORDINATOR, "the announcement is not signed with the coordinator's key") from error
         if plan.fingerprint() != session.plan or session.protocol != plan.protocol_name:
             raise PeerProtocolError(COORDINATOR, "the session was made for another plan than the one announced")
-        # The session repeats these so that it can be checked on its own; a plan that says otherwise is a lie.
-        count = len(session.members)
-        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold))
-        if found != (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count)):
-            raise PeerProtocolError(COORDINATOR, "the session's parameters are not the plan's")
+        self._check_parameters(plan, session)
         if Member(self._me, self._identity.public) not in session.members:
             raise PeerProtocolError(COORDINATOR, "the session's roster does not have me with my key")
+
+    def _check_parameters(self, plan: Plan, session: Session) -> None:
+        # The session repeats these so that it can be checked on its own; a plan that says otherwise is a lie.
+        count, most = len(session.members), min(plan.cohort, plan.session_limit)
+        if count > most:
+            raise PeerProtocolError(COORDINATOR, f"the session has {count} members, the plan allows {most}")
+        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold))
+        try:
+            expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count))
+        except PlanError as error:
+            raise PeerProtocolError(COORDINATOR, f"the plan allows no session of {count}: {error}") from error
+        if found != expected:
+            raise PeerProtocolError(COORDINATOR, "the session's parameters are not the plan's")
 
     def _trained(self, message: Trained | NotTrained, now: float) -> list[Effect]:
         if self._announce is None or self._sum is not None:
