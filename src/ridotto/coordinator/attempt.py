@@ -1,0 +1,185 @@
+"""The machine of one attempt at a round, as a function of its description and its log.
+
+Live and in replay the same methods run: `begin`, then one of `receive` and `expire` per log row. What a step asks for
+comes back as a `Step`. Messages are numbered by their place in `Step.sent`, so replay gives every participant the
+same frames under the same numbers.
+
+Tasks are kept apart. A `Fold` belongs to the message that brought the vector. An `Open` or `Apply` is kept in `pending`
+until its answer was received; so those whose answer is not in the log are carried out again after a restart.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import operator
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ridotto.coordinator.refusals import RefusalError, RefusalKind
+from ridotto.coordinator.store import LogRow, RowKind
+from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
+from ridotto.core.wire import PREFIX, Codec, Message, digest
+from ridotto.crypto.seal import IdentityKey
+from ridotto.errors import LocalProtocolError, PeerProtocolError, StorageError
+from ridotto.rounds.messages import Applied, Apply, NotApplied, messages_of_all
+from ridotto.rounds.plan import Plan
+from ridotto.rounds.record import RoundRecord
+from ridotto.rounds.round import Attempt, CoordinatorRound
+from ridotto.secagg.session import Member
+from ridotto.secagg.tasks import Fold, Open, Opened
+
+LONGEST_TALK = 16
+"""Messages of one participant that one attempt takes. `pairwise` needs five; without a limit, a liar could fill the log
+with one refusal to take part after another."""
+
+_KINDS: tuple[type[Message], ...] = (*messages_of_all(), Opened, Applied, NotApplied)
+_codec = Codec(*_KINDS)
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(functools.reduce(operator.or_, _KINDS))
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep what an attempt is about, so that its machine can be built again. started: unix seconds."""
+
+    plan: Plan
+    number: int
+    attempt: int
+    model: bytes
+    parameters: int
+    nonce: bytes
+    members: tuple[Member, ...]
+    started: float
+
+
+@dataclass
+class Step:
+    """Hold what one input led to.
+
+    row: to be logged; None if the input was a repetition. sent: (name, frame), in order. published: for watchers.
+    record: of the attempt, if it has ended.
+    """
+
+    row: LogRow | None = None
+    folds: list[Fold] = field(default_factory=list)
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+    published: list[Any] = field(default_factory=list)
+    record: RoundRecord | None = None
+
+
+class LiveAttempt:
+    """Run one attempt.
+
+    pending: tasks to be carried out, oldest first. record: how the attempt ended, or None. now: of the last input.
+    """
+
+    def __init__(self, description: Description, identity: IdentityKey) -> None:
+        self.description = description
+        self.members = frozenset(member.name for member in description.members)
+        self.pending: deque[Open | Apply] = deque()
+        self.record: RoundRecord | None = None
+        self.now = description.started
+        self._machine = CoordinatorRound(_attempt(description), identity)
+        self._seq = 0
+        self._seen: set[bytes] = set()
+        self._talk: Counter[str] = Counter()
+        self._wakes: list[float] = []
+        self._encoded: tuple[Message, bytes] | None = None
+
+    @property
+    def next_wake(self) -> float | None:
+        """Return when the machine wants to be woken, in seconds of the attempt's clock."""
+        return self._wakes[0] if self._wakes and self.record is None else None
+
+    def begin(self) -> Step:
+        """Announce. Called once, before anything else; it is not in the log."""
+        return self._step(None, self._machine.start(self.now))
+
+    def receive(self, sender: str, message: Message, frame: bytes, now: float) -> Step:
+        """Take a message. frame: its prefix and header.
+
+        A message that was taken before is answered with an empty step, whatever has happened since: it is in the log.
+        Raises PeerProtocolError if the machine refuses it, RefusalError if the attempt is over; nothing changed then.
+        """
+        mark = digest(sender.encode() + b"\x00" + frame)
+        if mark in self._seen:
+            return Step()
+        if self.record is not None:
+            raise RefusalError(RefusalKind.ATTEMPT_OVER, "the attempt was closed; the inbox says how it ended")
+        if sender != SELF and self._talk[sender] >= LONGEST_TALK:
+            raise PeerProtocolError(sender, f"sent more than {LONGEST_TALK} messages in one attempt")
+        effects = self._machine.receive(sender, message, now)
+        self._seen.add(mark)
+        self._talk[sender] += 1
+        if sender == SELF:
+            self.pending.popleft()
+        return self._step(LogRow(self._seq, now, RowKind.RECEIVE, sender, frame), effects)
+
+    def answer(self, message: Message, now: float) -> Step:
+        """Take the result of the oldest pending task."""
+        return self.receive(SELF, message, _codec.header(message), now)
+
+    def expire(self, now: float) -> Step:
+        """Notice that time has passed."""
+        while self._wakes and self._wakes[0] <= now:
+            heapq.heappop(self._wakes)
+        return self._step(LogRow(self._seq, now, RowKind.EXPIRE), self._machine.expire(now))
+
+    def replay(self, row: LogRow) -> Step:
+        """Take an input from the log.
+
+        Raises StorageError if it is not the next one or the machine refuses it: the log is not of this attempt.
+        """
+        if row.seq != self._seq:
+            raise StorageError(f"the log of attempt {self.description.attempt} has no row {self._seq}")
+        if row.kind is RowKind.EXPIRE:
+            return self.expire(row.now)
+        try:
+            message = _decoder.decode(row.frame[PREFIX.size :])
+            return self.receive(row.sender, message, row.frame, row.now)
+        except (msgspec.MsgspecError, PeerProtocolError, RefusalError) as error:
+            found = f"row {row.seq} of the log of attempt {self.description.attempt} does not fit: {error}"
+            raise StorageError(found) from error
+
+    def _step(self, row: LogRow | None, effects: list[Effect]) -> Step:
+        if row is not None:
+            self._seq += 1
+            self.now = row.now
+        step = Step(row)
+        for effect in effects:
+            match effect:
+                case Send(to, message):
+                    step.sent.append((to, self._encode(message)))
+                case Do(Fold() as task):
+                    step.folds.append(task)
+                case Do(Open() | Apply() as task):
+                    self.pending.append(task)
+                case Wake(at):
+                    heapq.heappush(self._wakes, at)
+                case Publish(record):
+                    step.published.append(record)
+                case Finish(RoundRecord() as record):
+                    self.record = step.record = record
+                case _:
+                    raise LocalProtocolError(f"a coordinator's driver can't carry out {type(effect).__name__}")
+        return step
+
+    def _encode(self, message: Message) -> bytes:
+        """Encode a message; one that goes to many is encoded once, and all outboxes share its bytes."""
+        if self._encoded is None or self._encoded[0] is not message:
+            self._encoded = (message, _codec.header(message))
+        return self._encoded[1]
+
+
+def _attempt(description: Description) -> Attempt:
+    return Attempt(
+        plan=description.plan,
+        number=description.number,
+        attempt=description.attempt,
+        model=description.model,
+        parameters=description.parameters,
+        nonce=description.nonce,
+        members=description.members,
+    )

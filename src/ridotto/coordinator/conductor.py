@@ -1,0 +1,377 @@
+"""Conduct a federation's rounds one step at a time: machine, sums, commit. Everything here may take long and blocks.
+
+Each step (`begin`, `take`, `expire`, `perform`) feeds the machine, changes the sums, writes what changed and commits it
+with the log rows in one transaction. Only what was committed comes out, as an `Outcome`. If anything fails on the way,
+what is in memory is ahead of what is stored and worth nothing: `load` builds it anew from the store, as a restart does.
+
+The clock of an attempt stands still while the coordinator is down: it goes on from the last input in the log. So
+nobody is late because of an outage that was not theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ridotto.coordinator.attempt import Description, LiveAttempt, Step
+from ridotto.coordinator.blobs import STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.settings import FederationSettings
+from ridotto.coordinator.states import read_state, write_state
+from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
+from ridotto.coordinator.sums import StoredSums
+from ridotto.core.fixedpoint import container
+from ridotto.core.machine import Buffer
+from ridotto.core.rng import Rng
+from ridotto.core.tensors import read_model
+from ridotto.core.vector import Layout, Vector
+from ridotto.core.wire import Message, digest
+from ridotto.crypto.seal import IdentityKey
+from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
+from ridotto.rounds.messages import Applied, Apply, NotApplied
+from ridotto.rounds.record import RoundRecord, sign_record
+from ridotto.rounds.service import RunState
+from ridotto.rounds.vault import Vault
+from ridotto.secagg.session import Member
+from ridotto.secagg.tasks import Open
+
+NONCE_BYTES = 32
+RUN_KEY = "run"
+ATTEMPT_KEY = "attempt"
+
+_log = logging.getLogger(__name__)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep how far a federation is.
+
+    round: the current or next one. attempt: the last one, 0 before the first. failures: in a row. model, strategy:
+    SHA-256 of the newest model and of its strategy's state. excluded: name -> why.
+    """
+
+    round: int
+    attempt: int
+    failures: int
+    state: RunState
+    reason: str
+    model: bytes
+    strategy: bytes
+    excluded: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Hold one message of a participant. attempt: the one it is for. frame: prefix and header."""
+
+    sender: str
+    attempt: int
+    message: Message
+    frame: bytes = field(repr=False)
+    attachment: Buffer | None = field(default=None, repr=False)
+
+
+@dataclass
+class Outcome:
+    """Hold what a step made true, to be shown to everybody now.
+
+    refused: place in the batch -> why. sent: (name, frame), in order. published: for watchers. ended: whether the
+    attempt is over.
+    """
+
+    refused: dict[int, RidottoError] = field(default_factory=dict)
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+    published: list[Any] = field(default_factory=list)
+    ended: bool = False
+
+
+class Conductor:
+    """Take steps. Not to be called by two threads at once; `run` and `model_bytes` may be read by any.
+
+    layout, model: what training starts from, if the store is empty.
+    """
+
+    def __init__(
+        self,
+        settings: FederationSettings,
+        layout: Layout,
+        model: Vector,
+        identity: IdentityKey,
+        store: Store,
+        blobs: Blobs,
+        rng: Rng,
+    ) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._initial = model
+        self._identity = identity
+        self._store = store
+        self._blobs = blobs
+        self._rng = rng
+        self.attempt: LiveAttempt | None = None
+        self._lag = 0.0
+
+    @property
+    def model_bytes(self) -> bytes:
+        """Return the newest model's file."""
+        return self._vault.model_bytes
+
+    def now(self, wall: float) -> float:
+        """Return the time of the attempt's clock. wall: unix seconds."""
+        return wall if self.attempt is None else max(self.attempt.now, wall - self._lag)
+
+    def wake_at(self) -> float | None:
+        """Return when the machine wants to be woken, in unix seconds."""
+        wake = self.attempt.next_wake if self.attempt is not None else None
+        return None if wake is None else wake + self._lag
+
+    def load(self, wall: float) -> Outcome:
+        """Build everything from the store, replaying the log of the last attempt; start the federation if it is new.
+
+        The outcome holds every frame of that attempt again.
+        Raises StorageError if something stored is damaged, DataError if it is of another model.
+        """
+        values = self._store.values()
+        self.run = msgspec.msgpack.decode(values[RUN_KEY], type=Run) if RUN_KEY in values else self._initialise()
+        self._sums = StoredSums(self._blobs, self._store.sums(), container(self._settings.plan.bits))
+        model = self._read_model(self.run.model)
+        state = read_state(self._blobs.read(state_name(self.run.strategy), self.run.strategy))
+        threads = os.cpu_count() or 1
+        self._vault = Vault(self._settings.plan, self._layout, model, state, self._sums, threads=threads)
+        self._blobs.sweep(SUMS, self._store.sums().values())
+        self._blobs.sweep(STATES, [state_name(self.run.strategy)])
+        outcome = self._replay(values.get(ATTEMPT_KEY), wall)
+        self._resume_run()
+        return outcome
+
+    def begin(self, members: Sequence[Member], wall: float) -> Outcome:
+        """Start the next attempt with these members."""
+        description = Description(
+            plan=self._settings.plan,
+            number=self.run.round,
+            attempt=self.run.attempt + 1,
+            model=self.run.model,
+            parameters=self._layout.length,
+            nonce=self._rng.bytes(NONCE_BYTES),
+            members=tuple(members),
+            started=wall,
+        )
+        run = msgspec.structs.replace(self.run, attempt=description.attempt, state=RunState.RUNNING, reason="")
+        attempt = LiveAttempt(description, self._identity)
+        step = attempt.begin()
+        self._sums.clear()
+        self.attempt, self._lag = attempt, 0.0
+        return self._commit([step], run, {ATTEMPT_KEY: msgspec.msgpack.encode(description)}, clear_log=True)
+
+    def take(self, batch: Sequence[Input], wall: float) -> Outcome:
+        """Take a batch of messages: all that are not refused are in the sums and in the log when this returns."""
+        attempt, now = self._running(), self.now(wall)
+        steps: list[Step] = []
+        refused: dict[int, RidottoError] = {}
+        vectors: defaultdict[bytes, list[Buffer]] = defaultdict(list)
+        for place, item in enumerate(batch):
+            try:
+                step = attempt.receive(item.sender, item.message, item.frame, now)
+            except RidottoError as error:
+                if isinstance(error, LocalProtocolError):
+                    raise
+                refused[place] = error
+                continue
+            steps.append(step)
+            for fold in step.folds:
+                if item.attachment is None:
+                    raise LocalProtocolError("a vector is to be folded that did not come with its message")
+                vectors[fold.sid].append(item.attachment)
+        # Session by session, because only one sum is in memory; a sum does not depend on the order.
+        for sid, attachments in vectors.items():
+            for attachment in attachments:
+                self._vault.fold(sid, attachment)
+        outcome = self._commit(steps)
+        outcome.refused = refused
+        return outcome
+
+    def expire(self, wall: float) -> Outcome:
+        """Let the machine notice the time. To be called once `wake_at` has come."""
+        attempt = self._running()
+        # Adding the lag and taking it off again may round to just before the time that the machine waits for.
+        return self._commit([attempt.expire(max(self.now(wall), attempt.next_wake or 0.0))])
+
+    def perform(self, wall: float) -> Outcome:
+        """Carry out the oldest pending task and commit what it changed together with its answer."""
+        attempt = self._running()
+        task = attempt.pending[0]
+        if isinstance(task, Open):
+            return self._commit([attempt.answer(self._vault.open(task), self.now(wall))])
+        return self._commit([attempt.answer(self._apply(task), self.now(wall))])
+
+    def _running(self) -> LiveAttempt:
+        if self.attempt is None:
+            raise LocalProtocolError("a step of an attempt before one was begun")
+        return self.attempt
+
+    def _apply(self, task: Apply) -> Applied | NotApplied:
+        before = self._vault.state
+        try:
+            applied = self._vault.apply(task)
+        except DataError as error:
+            # Learning diverged, or nobody had examples: the attempt fails, the model stays as it was.
+            self._vault.state = before
+            self._vault.forget()
+            return NotApplied(str(error)[:1000])
+        self._blobs.write(model_name(applied.model), self._vault.model_bytes)
+        return applied
+
+    def _commit(
+        self,
+        steps: Sequence[Step],
+        run: Run | None = None,
+        values: dict[str, bytes] | None = None,
+        *,
+        clear_log: bool = False,
+    ) -> Outcome:
+        """Make the steps durable, then hand out what they say."""
+        outcome = Outcome()
+        rows: list[LogRow] = []
+        records: list[StoredRecord] = []
+        models: dict[bytes, int] = {}
+        for step in steps:
+            if step.row is not None:
+                rows.append(step.row)
+            outcome.sent += step.sent
+            outcome.published += [item for item in step.published if not isinstance(item, RoundRecord)]
+            if step.record is not None:
+                signed = sign_record(step.record, self._identity)
+                run = self._after(step.record)
+                records.append(StoredRecord(step.record.attempt, step.record.round, msgspec.json.encode(signed)))
+                models = {} if step.record.failure else {run.model: step.record.round}
+                outcome.published.append(signed)
+                outcome.ended = True
+        if outcome.ended:
+            self._sums.clear()
+        stored = dict(values or {})
+        if run is not None:
+            stored[RUN_KEY] = msgspec.msgpack.encode(run)
+        change = Change(
+            clear_log=clear_log,
+            log=tuple(rows),
+            sums=self._sums.changes(),
+            values=stored,
+            models=models,
+            records=tuple(records),
+        )
+        if change != Change():
+            self._store.commit(change)
+        self._sums.settle()
+        self.run = run or self.run
+        return outcome
+
+    def _after(self, record: RoundRecord) -> Run:
+        """Return how far the federation is once this attempt has ended; stores what goes with a new model."""
+        excluded = dict(self.run.excluded)
+        for session in record.sessions:
+            for name in session.blamed:
+                excluded[name] = f"blamed in attempt {record.attempt} at round {record.round}: {session.failure}"
+        run = msgspec.structs.replace(self.run, excluded=excluded, state=RunState.WAITING)
+        if record.failure:
+            return self._after_failure(run, record)
+        model = bytes.fromhex(record.model)
+        done = record.round >= self._settings.rounds
+        return msgspec.structs.replace(
+            run,
+            round=record.round if done else record.round + 1,
+            failures=0,
+            state=RunState.DONE if done else RunState.WAITING,
+            model=model,
+            strategy=self._write_state(),
+        )
+
+    def _after_failure(self, run: Run, record: RoundRecord) -> Run:
+        failures = run.failures + 1
+        if failures < self._settings.max_failures:
+            return msgspec.structs.replace(run, failures=failures)
+        reason = f"{failures} attempts failed in a row, the last one because of: {record.failure}"[:1000]
+        return msgspec.structs.replace(run, failures=failures, state=RunState.FAILED, reason=reason)
+
+    def _write_state(self) -> bytes:
+        """Store the strategy's state beside the last one, which is swept at the next start."""
+        data = write_state(self._vault.tensors())
+        name = digest(data)
+        self._blobs.write(state_name(name), data)
+        return name
+
+    def _initialise(self) -> Run:
+        """Store the initial model and what the strategy begins with."""
+        vault = Vault(self._settings.plan, self._layout, self._initial)
+        state = write_state(vault.tensors())
+        self._blobs.write(model_name(vault.model_digest), vault.model_bytes)
+        self._blobs.write(state_name(digest(state)), state)
+        run = Run(
+            round=1,
+            attempt=0,
+            failures=0,
+            state=RunState.WAITING,
+            reason="",
+            model=vault.model_digest,
+            strategy=digest(state),
+            excluded={},
+        )
+        self._store.commit(Change(values={RUN_KEY: msgspec.msgpack.encode(run)}, models={run.model: 0}))
+        return run
+
+    def _read_model(self, sha256: bytes) -> Vector:
+        model, layout = read_model(self._blobs.read(model_name(sha256), sha256))
+        if layout != self._layout:
+            raise DataError(_difference(layout, self._layout))
+        return model
+
+    def _replay(self, encoded: bytes | None, wall: float) -> Outcome:
+        """Feed the log to a fresh machine; the sums contain already what was folded."""
+        self.attempt, self._lag = None, 0.0
+        outcome = Outcome()
+        if encoded is None:
+            return outcome
+        rows = self._store.log()
+        try:
+            description = msgspec.msgpack.decode(encoded, type=Description)
+            if description.plan != self._settings.plan:
+                raise StorageError(f"attempt {description.attempt} was begun with another plan")
+            attempt = LiveAttempt(description, self._identity)
+            outcome.sent += attempt.begin().sent
+            for row in rows:
+                outcome.sent += attempt.replay(row).sent
+            for sid in self._sums:
+                self._sums[sid]  # Reading checks it: a damaged sum is found now and not by every message that follows.
+        except (msgspec.MsgspecError, RidottoError) as error:
+            # An unfinished attempt is worth less than a federation that goes on: it is tried again from its model.
+            _log.warning("the last attempt can't be taken up again and is given up: %s", error)
+            return Outcome()
+        self.attempt, self._lag = attempt, max(0.0, wall - attempt.now)
+        return outcome
+
+    def _resume_run(self) -> None:
+        """Fit what was stored to today's settings: an operator may have asked for more rounds."""
+        run, rounds = self.run, self._settings.rounds
+        if run.state is RunState.DONE and run.round < rounds:
+            run = msgspec.structs.replace(run, round=run.round + 1, state=RunState.WAITING)
+        elif run.state is not RunState.RUNNING and run.round > rounds:
+            run = msgspec.structs.replace(run, state=RunState.DONE, reason="")
+        elif run.state is RunState.FAILED:
+            run = msgspec.structs.replace(run, failures=0, state=RunState.WAITING, reason="")
+        elif run.state is RunState.RUNNING and self.attempt is None:
+            run = msgspec.structs.replace(run, state=RunState.WAITING)
+        self.run = run
+
+
+def _difference(stored: Layout, given: Layout) -> str:
+    """Say how two models differ, by the first parameter that does."""
+    for old, new in zip(stored.fields, given.fields, strict=False):
+        if old != new:
+            found = f"{new.name!r} {new.dtype}{list(new.shape)} instead of {old.name!r} {old.dtype}{list(old.shape)}"
+            break
+    else:
+        found = f"{len(given.fields)} parameters instead of {len(stored.fields)}"
+    return f"the model does not fit the one that this federation trains: {found}; use that model, or a new folder"
