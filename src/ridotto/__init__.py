@@ -19,11 +19,43 @@ from ridotto.errors import RidottoError as RidottoError
 
 if TYPE_CHECKING:
     # One line for every name in _LAZY, written `from module import name as name`; a test compares the two.
-    pass
+    from ridotto.learn.jax_trainer import JaxTrainer as JaxTrainer
+    from ridotto.learn.numpy_trainer import FunctionTrainer as FunctionTrainer
+    from ridotto.learn.numpy_trainer import NumpyTrainer as NumpyTrainer
+    from ridotto.learn.sklearn_trainer import SklearnTrainer as SklearnTrainer
+    from ridotto.learn.sklearn_trainer import digits as digits
+    from ridotto.learn.torch_trainer import TorchTrainer as TorchTrainer
+    from ridotto.participant.rounds import rounds as rounds
+    from ridotto.rounds.plan import Ideal as Ideal
+    from ridotto.rounds.plan import Optimiser as Optimiser
+    from ridotto.rounds.plan import Pairwise as Pairwise
+    from ridotto.rounds.plan import Plan as Plan
+    from ridotto.rounds.plan import Risk as Risk
+    from ridotto.rounds.policy import Policy as Policy
+    from ridotto.simulate import partition as partition
+    from ridotto.simulate.engine import simulate as simulate
+    from ridotto.simulate.result import Result as Result
 
 __version__ = "0.1.0"
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "FunctionTrainer": "ridotto.learn.numpy_trainer",
+    "Ideal": "ridotto.rounds.plan",
+    "JaxTrainer": "ridotto.learn.jax_trainer",
+    "NumpyTrainer": "ridotto.learn.numpy_trainer",
+    "Optimiser": "ridotto.rounds.plan",
+    "Pairwise": "ridotto.rounds.plan",
+    "Plan": "ridotto.rounds.plan",
+    "Policy": "ridotto.rounds.policy",
+    "Result": "ridotto.simulate.result",
+    "Risk": "ridotto.rounds.plan",
+    "SklearnTrainer": "ridotto.learn.sklearn_trainer",
+    "TorchTrainer": "ridotto.learn.torch_trainer",
+    "digits": "ridotto.learn.sklearn_trainer",
+    "partition": "ridotto.simulate",
+    "rounds": "ridotto.participant.rounds",
+    "simulate": "ridotto.simulate.engine",
+}
 """Public name -> the module that defines it."""
 
 _EAGER = ("RidottoError", "__version__")

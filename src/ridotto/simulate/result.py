@@ -1,0 +1,148 @@
+"""What a simulation gives back: the history, the model, the records of the rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ridotto.core.tensors import write_model
+from ridotto.core.vector import Layout, Vector
+from ridotto.errors import RoundFailedError, StorageError
+from ridotto.rounds.plan import Plan
+from ridotto.rounds.record import RoundRecord
+from ridotto.simulate.inline import Outcome
+from ridotto.simulate.table import Row, Table, data_frame
+
+MODEL_FILE, HISTORY_FILE, RECORDS_FILE, PLAN_FILE = "model.safetensors", "history.csv", "records.json", "plan.json"
+"""What `Result.save` writes."""
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """Hold what a simulation gave.
+
+    vector: the final model, float32, shape (layout.length,). records: one a round, times in virtual seconds. table:
+    one row a round, as `row` explains its columns.
+    """
+
+    plan: Plan
+    seed: int
+    layout: Layout
+    vector: Vector
+    records: tuple[RoundRecord, ...]
+    table: Table
+
+    def __repr__(self) -> str:
+        last = self.table.rows[-1]
+        measured = "".join(f", {name}={value:.4g}" for name, value in last.items() if _is_measure(name, value))
+        failed = sum(1 for record in self.records if record.failure)
+        return f"Result({len(self.records)} rounds, {failed} failed{measured})"
+
+    @cached_property
+    def history(self) -> Any:
+        """Return the table: a pandas DataFrame where pandas is installed, else our own `Table`."""
+        return data_frame(self.table)
+
+    @property
+    def model(self) -> dict[str, NDArray[np.float32]]:
+        """Return the final model as named arrays, copied."""
+        return self.layout.unflatten(self.vector.copy())
+
+    @property
+    def digest(self) -> str:
+        """Return SHA-256 of the final model's file, hex: equal for equal bits."""
+        return self.records[-1].model
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model.safetensors, history.csv, records.json and plan.json into a folder, and return it.
+
+        The folder is made if it is not there; files of these names are replaced.
+        Raises StorageError if something can't be written.
+        """
+        folder = Path(folder)
+        files = {
+            MODEL_FILE: write_model(self.vector, self.layout),
+            HISTORY_FILE: self.table.csv().encode(),
+            RECORDS_FILE: msgspec.json.format(msgspec.json.encode(self.records), indent=1),
+            PLAN_FILE: msgspec.json.format(msgspec.json.encode({"seed": self.seed, "plan": self.plan}), indent=1),
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+        except OSError as error:
+            raise StorageError(f"the result can't be saved in {folder}: {error.strerror or error}") from error
+        return folder
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the metrics over the rounds, and who was lost; return the matplotlib figure.
+
+        path: also save it there; the suffix names the format (.png, .pdf, .svg).
+        Raises MissingExtraError without matplotlib, ConfigError for another suffix, StorageError if the file can't be
+        written.
+        """
+        from ridotto.simulate.plot import draw
+
+        lost = [len(record.lost) for record in self.records]
+        return draw(self.table.rows, lost, None if path is None else Path(path))
+
+
+class SimulationFailedError(RoundFailedError):
+    """Stop a simulation in which too many rounds failed one after another. result: what was done until then."""
+
+    def __init__(self, reason: str, blame: tuple[str, ...], result: Result) -> None:
+        self.result = result
+        super().__init__("ROUNDS_FAILED", reason, blame)
+
+
+def row(outcome: Outcome, tested: Mapping[str, float], members: int, test_s: float) -> dict[str, Any]:
+    """Make the line of the history that tells of one round.
+
+    round: from 1. test_*: measured on the test data with the model after the round. train_*: weighted means over the
+    participants, from masked sums, each measured as its trainer does; None if the round failed. participants,
+    examples: in the sum. lost: names. refused: names and reasons. saturated: entries cut off at value_range. bytes_up,
+    bytes_down: of a member of the cohort, on average. seconds_*: of the wall clock, for training, for the secure sum
+    and the step of the model, and for the test; these alone differ between two runs of one seed. virtual_s: how long
+    the round took in virtual time. failure: why there is no new model, or nothing.
+    """
+    record = outcome.record
+    return {
+        "round": record.round,
+        **{f"test_{name}": value for name, value in tested.items()},
+        **{f"train_{name}": value for name, value in record.metrics.items()},
+        "participants": record.participants,
+        "lost": ", ".join(record.lost),
+        "refused": "; ".join(f"{name}: {why}" for name, why in outcome.refused.items()),
+        "examples": record.examples,
+        "saturated": record.saturated,
+        "bytes_up": round(outcome.bytes_up / members),
+        "bytes_down": round(outcome.bytes_down / members),
+        "seconds_train": outcome.train_s,
+        "seconds_sum": outcome.sum_s,
+        "seconds_test": test_s,
+        "virtual_s": record.finished - record.started,
+        "failure": record.failure,
+    }
+
+
+def history_table(rows: Sequence[Row]) -> Table:
+    """Put the lines of a history together, with what was measured in front.
+
+    A round that failed or was not tested has no metrics; its line has None there.
+    """
+    found = dict.fromkeys(column for line in rows for column in line)
+    tested = [column for column in found if column.startswith("test_")]
+    trained = [column for column in found if column.startswith("train_")]
+    columns = tuple(dict.fromkeys(["round", *tested, *trained, *found]))
+    return Table(columns, tuple({column: line.get(column) for column in columns} for line in rows))
+
+
+def _is_measure(name: str, value: Any) -> bool:
+    return name.startswith(("test_", "train_")) and value is not None
