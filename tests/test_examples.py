@@ -1,0 +1,41 @@
+"""Run the examples as a user would: short enough to be a test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MAX_LINES = 100
+
+
+def run(example: str, folder: Path, *arguments: str) -> str:
+    # -W error: an example must not greet a newcomer with a warning.
+    command = [sys.executable, "-W", "error", str(EXAMPLES / example), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_short(example):
+    assert len(example.read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+def test_digits_are_learned_without_a_server(tmp_path):
+    printed = run("simulate_digits.py", tmp_path, "8", "out")
+    assert "test_accuracy" in printed
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "history.csv",
+        "history.png",
+        "model.safetensors",
+        "plan.json",
+        "records.json",
+    }
+    header, *lines = (tmp_path / "out" / "history.csv").read_text().splitlines()
+    accuracy = [float(line.split(",")[header.split(",").index("test_accuracy")]) for line in lines]
+    assert len(accuracy) == 8
+    assert accuracy[-1] > 0.7
