@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ridotto.core.fixedpoint import IntVector
+from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.rng import SEED_BYTES, Rng
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.crypto.prg import dither
@@ -27,6 +27,10 @@ from ridotto.secagg.lanes import Lanes, LaneSums
 
 METRIC_STEPS = 1 << 20
 """Resolution of a metric: its range is cut into this many steps."""
+
+BLOCK_ELEMENTS = 1 << 18
+"""Entries that are encoded at once, each block with a dither of its own. Only the result is as long as the update:
+memory that a process touches for the first time costs more than encoding into it."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,21 @@ class Pipeline:
         require_finite(update, layout)
         if self.plan.clip is not None:
             update, _ = clip(update, self.plan.clip)
-        fixed = self.plan.fixed_point()
-        words = dither(rng.bytes(SEED_BYTES), self.parameters)
-        entries, saturated = fixed.encode(update, weight, words, layout)
-        values = [weight, saturated, *(self._steps(name, metrics) * weight for name in sorted(self.plan.metrics))]
-        return np.concatenate([entries, self.lanes.write(values)])
+        steps = [self._steps(name, metrics) * weight for name in sorted(self.plan.metrics)]
+        vector = np.empty(self.length, container(self.plan.bits))
+        saturated = self._encode_entries(update, weight, rng, vector[: self.parameters])
+        vector[self.parameters :] = self.lanes.write([weight, saturated, *steps])
+        return vector
+
+    def _encode_entries(self, update: Vector, weight: int, rng: Rng, out: IntVector) -> int:
+        """Encode block by block into `out`; return how many entries were cut off."""
+        fixed, saturated = self.plan.fixed_point(), 0
+        for begin in range(0, self.parameters, BLOCK_ELEMENTS):
+            block = slice(begin, begin + BLOCK_ELEMENTS)
+            words = dither(rng.bytes(SEED_BYTES), len(update[block]))
+            out[block], outside = fixed.encode(update[block], weight, words)
+            saturated += outside
+        return saturated
 
     def read_lanes(self, total: IntVector) -> LaneSums:
         """Read the lanes of a summed vector, shape (length,)."""
