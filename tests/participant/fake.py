@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,15 +16,12 @@ import numpy as np
 
 from ridotto.core.machine import COORDINATOR, SELF, Buffer, Do, Effect, Finish, Publish, Send
 from ridotto.core.rng import insecure_seeded_rng
-from ridotto.core.vector import Layout, Vector
+from ridotto.core.vector import Layout
 from ridotto.core.wire import Codec, Message, digest
 from ridotto.crypto.identity import RequestAuthError, verify_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError
-from ridotto.participant.client import Client
-from ridotto.participant.loop import Participation
 from ridotto.participant.patience import Clock
-from ridotto.participant.state import StateFile
 from ridotto.rounds.messages import Apply, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
@@ -62,13 +58,6 @@ class FakeClock:
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
-
-
-class SameRng:
-    """Give the same seed for every attempt, so that two runs can be compared bit for bit."""
-
-    def bytes(self, length: int) -> bytes:
-        return b"s" * length
 
 
 @dataclass
@@ -238,7 +227,7 @@ class FakeCoordinator:
             return problem(410, "this attempt is over")
         try:
             message, attachment = self.codec.decode(body, ME)
-            name = next(iter(self.enrolled.values()))
+            name = self.enrolled[self._verify(request, bytes(frame_header(memoryview(body), ME))) or b""]
             effects = self.machine.receive(name, message, self.clock.now)
         except PeerProtocolError as error:
             return problem(409, error.why)
@@ -301,31 +290,3 @@ class FakeCoordinator:
 def problem(status: int, detail: str) -> httpx.Response:
     document = Problem(type="about:blank#test", title="refused", status=status, detail=detail)
     return httpx.Response(status, content=msgspec.json.encode(document))
-
-
-@dataclass
-class Bench:
-    """Everything that one participant under test needs."""
-
-    folder: Path
-    fake: FakeCoordinator = field(default_factory=FakeCoordinator)
-    layout: Layout = LAYOUT
-    policy: Policy = POLICY
-    name: str = ME
-
-    def client(self, **options: Any) -> Client:
-        settings = {"clock": self.fake.clock.clock(), "transport": self.fake.transport()} | options
-        return Client(URL, key(ME), **settings)
-
-    def state(self) -> StateFile:
-        return StateFile(self.folder, URL, self.name, key(ME).public)
-
-    def participation(self, client: Client, state: StateFile, **options: Any) -> Participation:
-        settings = {"rng": SameRng(), "clock": self.fake.clock.clock()} | options
-        return Participation(client, self.name, key(ME), self.policy, state, self.layout, **settings)
-
-
-def expected_model(layout: Layout, rounds: int, mine: float, steps: tuple[float, ...] = (1.0, 2.0, 3.0)) -> Vector:
-    """Compute what FedAvg of equal weights gives when everyone moves every entry by a fixed step, from zero."""
-    mean = (mine + sum(steps)) / (1 + len(steps))
-    return np.full(layout.length, rounds * mean, np.float32)

@@ -19,7 +19,8 @@ from ridotto.participant.client import (
     MessageRefusedError,
     normal_url,
 )
-from tests.participant.fake import ME, URL, Bench, FakeClock, FakeCoordinator, key, problem
+from tests.participant.bench import Bench
+from tests.participant.fake import ME, URL, FakeClock, FakeCoordinator, key, problem
 
 
 def client_of(handler: Any, clock: FakeClock | None = None, **options: Any) -> Client:
