@@ -19,6 +19,7 @@ from ridotto.errors import RidottoError as RidottoError
 
 if TYPE_CHECKING:
     # One line for every name in _LAZY, written `from module import name as name`; a test compares the two.
+    from ridotto.core.rng import insecure_seeded_rng as insecure_seeded_rng
     from ridotto.learn.jax_trainer import JaxTrainer as JaxTrainer
     from ridotto.learn.numpy_trainer import FunctionTrainer as FunctionTrainer
     from ridotto.learn.numpy_trainer import NumpyTrainer as NumpyTrainer
@@ -52,6 +53,7 @@ _LAZY: dict[str, str] = {
     "SklearnTrainer": "ridotto.learn.sklearn_trainer",
     "TorchTrainer": "ridotto.learn.torch_trainer",
     "digits": "ridotto.learn.sklearn_trainer",
+    "insecure_seeded_rng": "ridotto.core.rng",
     "partition": "ridotto.simulate",
     "rounds": "ridotto.participant.rounds",
     "simulate": "ridotto.simulate.engine",
