@@ -91,7 +91,7 @@ def test_a_prefix_before_the_interface_is_not_signed():
         httpx.ConnectError("connection refused"),
         httpx.ReadTimeout("timed out"),
         httpx.RemoteProtocolError("server disconnected"),
-        *(problem(status, "not now") for status in (429, 502, 503, 504, 507)),
+        *(problem(status, "not now") for status in (429, 500, 502, 503, 504, 507)),
     ],
     ids=str,
 )
@@ -148,7 +148,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again():
         (409, MessageRefusedError, "the coordinator refuses what was asked: no"),
         (413, MessageRefusedError, "the coordinator refuses what was asked: no"),
         (410, AttemptOverError, "the attempt is over: no"),
-        (500, RefusedError, "the coordinator at http://coordinator.test answered POST /v1/messages with 500: no"),
+        (501, RefusedError, "the coordinator at http://coordinator.test answered POST /v1/messages with 501: no"),
     ],
 )
 def test_a_refusal_gives_the_coordinators_reason(status, kind, sentence):

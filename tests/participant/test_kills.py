@@ -6,6 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
+from ridotto.learn.trainer import adapt
+from ridotto.participant.rounds import follow
 from ridotto.participant.state import StateFile
 from tests.participant.bench import Bench, StepTrainer, take_part
 from tests.participant.fake import ME, FakeCoordinator
@@ -124,3 +126,30 @@ def test_a_participant_that_was_away_for_a_whole_attempt_takes_part_in_the_next(
     summary = take_part(Bench(tmp_path, fake))
     assert [(report.attempt, report.outcome) for report in summary.rounds] == [(1, "lost"), (2, "closed")]
     assert ME in fake.records[-1].sessions[0].included
+
+
+def test_a_loop_of_ones_own_does_not_run_again_what_it_has_finished(tmp_path):
+    fake, epochs = FakeCoordinator(), []
+
+    def script() -> np.ndarray:
+        model = {"weight": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}
+        bench = Bench(tmp_path, fake)
+        with bench.client() as client, bench.state() as state:
+            participation = bench.participation(client, state)
+            participation.start()
+            for epoch in follow(participation, adapt(model), 10):
+                epochs.append(int(epoch))
+                for array in model.values():
+                    array += 4.0
+        return adapt(model).read()
+
+    def kill(request: httpx.Request) -> None:
+        if request.url.path.endswith("messages") and len(fake.heard) == 2:
+            raise Killed
+
+    fake.before = kill
+    with pytest.raises(Killed):
+        script()
+    fake.before = lambda request: None
+    assert np.array_equal(script(), fake.vault.model)
+    assert epochs == [0, 1]

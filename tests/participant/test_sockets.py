@@ -1,0 +1,89 @@
+"""One federation over real sockets: the real coordinator in its own process, three participants, one of them killed.
+
+Everything else here is tested without a port; this shows that both sides speak of the same interface.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ridotto.participant.enter import Params, load_identity
+from ridotto.participant.events import EventKind, Summary
+from ridotto.participant.join import join
+from ridotto.rounds.policy import Policy
+from tests.participant.bench import StepTrainer
+
+pytest.importorskip("starlette")
+pytest.importorskip("granian")
+
+NAMES = ("east", "north", "west")
+POLICY = Policy(min_corrupt=0.0)
+REPOSITORY = Path(__file__).parents[2]
+
+COORDINATOR = """
+import sys
+from pathlib import Path
+from ridotto.coordinator.folder import CoordinatorFolder
+from ridotto.coordinator.serve import ServerSettings, serve
+from ridotto.coordinator.settings import FederationSettings
+from tests.participant.fake import LAYOUT, PLAN
+import msgspec, numpy as np
+
+allowed = dict(pair.split("=") for pair in sys.argv[2:])
+plan = msgspec.structs.replace(PLAN, cohort=3, join_s=60.0, train_s=60.0, phase_s=60.0)
+settings = FederationSettings(name="test", plan=plan, rounds=2, allowed=allowed)
+with CoordinatorFolder(Path(sys.argv[1])) as folder:
+    federation = folder.federation(settings, LAYOUT, np.zeros(LAYOUT.length, np.float32))
+    serve(federation, ServerSettings(port=0), ready=lambda url: print(url, flush=True))
+"""
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ridotto.participant.enter import Params
+from ridotto.participant.events import EventKind
+from ridotto.participant.join import join
+from tests.participant.bench import StepTrainer
+from tests.participant.test_sockets import POLICY
+
+def die(event):
+    if event.message == "Masked" and event.round == 1:
+        os._exit(9)
+
+params = Params(sys.argv[1], name="west", state=Path(sys.argv[2]), policy=POLICY)
+join(params, StepTrainer(1.0), None, on_event=die)
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    keys = {name: load_identity(Params("http://any", name=name, state=tmp_path)).public.hex() for name in NAMES}
+    command = [sys.executable, "-c", COORDINATOR, str(tmp_path / "coordinator"), *(f"{n}={k}" for n, k in keys.items())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+def take_part(url: str, folder: Path, name: str, step: float) -> Summary:
+    return join(Params(url, name=name, state=folder, policy=POLICY, patience_s=30.0), StepTrainer(step), None)
+
+
+def test_a_federation_over_sockets_outlives_a_killed_participant(url, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(take_part, url, tmp_path, name, step) for name, step in (("east", 3.0), ("north", 5.0))]
+        command = [sys.executable, "-c", KILLED, url, str(tmp_path)]
+        done = subprocess.run(command, check=False, timeout=60, cwd=REPOSITORY)
+        assert done.returncode == 9
+        west = take_part(url, tmp_path, "west", 1.0)
+        summaries = [west, *(other.result(60) for other in others)]
+    for summary in summaries:
+        assert np.abs(summary.model - 6.0).max() < 1e-4
+        assert [(report.outcome, report.reason) for report in summary.rounds] == [(EventKind.CLOSED, "")] * 2
