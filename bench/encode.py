@@ -1,0 +1,56 @@
+"""From a float32 update to integers, and on to what one participant sends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.floor import raw_mask, repeat
+from bench.masks import SID, make_masks
+from bench.measure import Bar, Line, Lines, in_turn
+from ridotto.core.packing import pack
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.wire import digest
+from ridotto.crypto.prg import add_masks
+from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.plan import Plan
+
+LENGTH = 1_000_000
+NEIGHBOURS = 99
+
+
+def make_update(length: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 0.01, length).astype(np.float32)
+
+
+def lines(quick: bool) -> Lines:
+    update, scratch, rng = make_update(LENGTH), np.empty(LENGTH, np.float32), insecure_seeded_rng(1)
+    clipping = Pipeline(Plan(cohort=100, clip=1.0), LENGTH)
+    times = in_turn(
+        lambda: clipping.encode(update, 600, {}, rng),
+        lambda: np.multiply(update, np.float32(0.5), out=scratch),
+        repeats=21 if quick else 51,
+    )
+    yield Line(
+        what="encode: check, clip, dither, round, lanes, d = 1,000,000",
+        ours=times.ours * 1e3,
+        floor=times.floor * 1e3,
+        wall=times.wall,
+        unit="ms",
+        bar=Bar("ratio", 10.0),
+        notes=("floor: one pass, np.multiply with an output",),
+    )
+    masks, floor = make_masks(NEIGHBOURS + 1), raw_mask(LENGTH)
+
+    def prepare() -> bytes:
+        vector = clipping.encode(update, 600, {}, rng)
+        add_masks(vector, masks, SID)
+        return digest(pack(vector, 32))
+
+    times = in_turn(prepare, lambda: repeat(len(masks), floor), repeats=3 if quick else 9)
+    yield Line(
+        what="one participant: encode, 99 + 1 masks, pack, hash, d = 1,000,000",
+        ours=times.ours * 1e3,
+        floor=times.floor * 1e3,
+        wall=times.wall,
+        unit="ms",
+    )
