@@ -1,6 +1,6 @@
 """Hold the source tree to its layers: imports go downwards, and every package from outside has one home.
 
-    8 cli, config, ridotto itself
+    8 cli, config, tasks, ridotto itself
     7 web, trust, ledger
     6 simulate | coordinator | participant | mesh      never import each other
     5 rounds
@@ -26,7 +26,7 @@ PACKAGE = REPOSITORY / "src" / "ridotto"
 
 ROOT = "ridotto"
 LAYERS = {
-    **dict.fromkeys((ROOT, "__main__", "cli", "config"), 8),
+    **dict.fromkeys((ROOT, "__main__", "cli", "config", "tasks"), 8),
     **dict.fromkeys(("web", "trust", "ledger"), 7),
     **dict.fromkeys(("simulate", "coordinator", "participant", "mesh"), 6),
     "rounds": 5,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ridotto.simulate import partition as partition
     from ridotto.simulate.engine import simulate as simulate
     from ridotto.simulate.result import Result as Result
+    from ridotto.tasks import Task as Task
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _LAZY: dict[str, str] = {
     "Result": "ridotto.simulate.result",
     "Risk": "ridotto.rounds.plan",
     "SklearnTrainer": "ridotto.learn.sklearn_trainer",
+    "Task": "ridotto.tasks",
     "TorchTrainer": "ridotto.learn.torch_trainer",
     "digits": "ridotto.learn.sklearn_trainer",
     "insecure_seeded_rng": "ridotto.core.rng",
