@@ -86,6 +86,7 @@ class FakeCoordinator:
         self.heard: list[tuple[int, Message]] = []
         self.records: list[RoundRecord] = []
         self.enrolled: dict[bytes, str] = {}
+        self.record_key: IdentityKey | None = None
         self.silent_from: type[Message] | None = None
         self.tamper: Callable[[Message], Message] = lambda message: message
 
@@ -114,7 +115,8 @@ class FakeCoordinator:
                 model = self.models.get(bytes.fromhex(name))
                 return httpx.Response(200, content=model) if model else problem(404, "no such model")
             case "GET", "rounds", [number]:
-                signed = sign_record(self.records[int(number) - 1], self.identity)
+                found = [record for record in self.records if record.round == int(number)]
+                signed = sign_record(found[-1], self.record_key or self.identity)
                 return httpx.Response(200, content=msgspec.json.encode(signed))
         return problem(404, "no such place")
 

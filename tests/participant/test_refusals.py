@@ -237,3 +237,24 @@ def test_an_error_of_the_trainer_declines_without_its_message(tmp_path):
     with pytest.raises(ValueError, match="4711"):
         take_part(bench, trainer)
     assert [message.reason for _, message in bench.fake.heard] == ["training failed: ValueError"]
+
+
+# The final model, which no announcement names.
+
+
+def test_a_final_model_without_a_signed_record_is_refused(tmp_path):
+    fake = FakeCoordinator()
+    fake.record_key = key("somebody else")
+    with pytest.raises(PeerProtocolError, match="the record of the last round is not signed with its key"):
+        take_part(Bench(tmp_path, fake))
+
+
+def test_another_final_model_than_the_recorded_one_is_refused(tmp_path):
+    fake = FakeCoordinator()
+
+    def exchange(event: Event) -> None:
+        if event.kind == EventKind.DONE:
+            fake.records[-1] = msgspec.structs.replace(fake.records[-1], model="ab" * 32)
+
+    with pytest.raises(PeerProtocolError, match="its final model is not the one in the record of the last round"):
+        take_part(Bench(tmp_path, fake), on_event=exchange)

@@ -32,6 +32,7 @@ from ridotto.errors import (
     DataError,
     LocalProtocolError,
     PeerProtocolError,
+    ProtocolError,
     RefusedError,
     RidottoError,
     RoundFailedError,
@@ -184,8 +185,20 @@ class Participation:
         return self._client.traffic
 
     def final_model(self) -> tuple[Vector, bytes]:
-        """Return the federation's model as it is now, float32, shape (d,), and the digest of its file."""
-        sha256 = bytes.fromhex(self._federation().model)
+        """Return what came out of the last round, float32, shape (d,), and the digest of its file.
+
+        Raises PeerProtocolError if the coordinator's key has not signed a record that says so: who stands between could
+        otherwise put another model there, at the one moment at which no announcement names it.
+        """
+        info = self._federation()
+        signed = self._client.record(info.rounds)
+        try:
+            signed.check(self._coordinator)
+        except ProtocolError as error:
+            raise PeerProtocolError(COORDINATOR, "the record of the last round is not signed with its key") from error
+        if (signed.record.round, signed.record.model) != (info.rounds, info.model):
+            raise PeerProtocolError(COORDINATOR, "its final model is not the one in the record of the last round")
+        sha256 = bytes.fromhex(info.model)
         return self._fetch(sha256), sha256
 
     def _federation(self) -> FederationInfo:
