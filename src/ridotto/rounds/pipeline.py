@@ -109,12 +109,13 @@ class Pipeline:
     def decode(self, total: IntVector) -> RoundSum:
         """Turn an opened sum, shape (length,), into the mean update and the metrics.
 
-        Raises DataError if the summed weight is 0.
+        Raises DataError if the summed weight is 0, or a lane holds more than honest participants can sum to.
         """
         sums = self.read_lanes(total)
         weight, saturated, *metrics = sums.values
         if weight < 1:
             raise DataError("the summed weight is 0: nobody had examples")
+        self._check_lanes(sums)
         mean = self.plan.fixed_point().decode(total[: self.parameters], weight)
         named = zip(sorted(self.plan.metrics), metrics, strict=True)
         return RoundSum(
@@ -124,6 +125,15 @@ class Pipeline:
             metrics={name: (2 * steps / weight / METRIC_STEPS - 1) * self.plan.metrics[name] for name, steps in named},
             saturated=saturated,
         )
+
+    def _check_lanes(self, sums: LaneSums) -> None:
+        # A liar may write anything here. Beyond these limits a metric leaves its range and a count its message.
+        weight, *_ = sums.values
+        limits = [sums.count * capacity for capacity in self.lanes.capacities[:2]]
+        limits += [weight * METRIC_STEPS for _ in self.plan.metrics]
+        for found, limit in zip(sums.values, limits, strict=True):
+            if found > limit:
+                raise DataError(f"a lane sums to {found}, honest participants reach {limit} at most: somebody lied")
 
     def _steps(self, name: str, metrics: Mapping[str, float]) -> int:
         if name not in metrics:

@@ -62,8 +62,11 @@ class Vault:
         self.model_digest = digest(self.model_bytes)
 
     def fold(self, sid: bytes, attachment: Buffer) -> None:
-        """Add one packed vector to a session's sum. Its length was checked by the session's machine."""
-        vector = unpack(attachment, self.plan.bits, self.pipeline.length)
+        """Add one packed vector to a session's sum. Its length was checked by the session's machine.
+
+        Bits that a liar set in the padding are dropped: its message was accepted, so the vector must go into the sum.
+        """
+        vector = unpack(self._without_padding(attachment), self.plan.bits, self.pipeline.length)
         total = self.sums.get(sid)
         if total is None:
             self.sums[sid] = vector.astype(container(self.plan.bits), copy=True)
@@ -80,15 +83,28 @@ class Vault:
         return Opened(task.sid, min(lanes.count, COUNT_LIMIT), lanes.zero)
 
     def apply(self, task: Apply) -> Applied:
-        """Make the next model from the sums of the sessions that were opened, and forget the sums."""
+        """Make the next model from the sums of the sessions that were opened, and forget the sums.
+
+        Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then, and
+        the answer to the task is `NotApplied`.
+        """
         total = np.zeros(self.pipeline.length, container(self.plan.bits))
         for sid in task.sids:
             np.add(total, self.sums[sid], out=total)
         result = self.pipeline.decode(total)
-        self.state, model = self._strategy.apply(self.state, self.model, result.mean)
+        state, model = self._strategy.apply(self.state, self.model, result.mean)
         self._set_model(model)
+        self.state = state
         self.forget()
         return Applied(self.model_digest, result.participants, result.examples, result.saturated, dict(result.metrics))
+
+    def _without_padding(self, attachment: Buffer) -> Buffer:
+        used = self.pipeline.length * self.plan.bits % 8
+        if not used or not memoryview(attachment)[-1] >> used:
+            return attachment
+        cleared = bytearray(attachment)
+        cleared[-1] &= (1 << used) - 1
+        return cleared
 
     def forget(self) -> None:
         """Drop every sum: the round is over."""

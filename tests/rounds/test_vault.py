@@ -1,0 +1,134 @@
+"""The vault: sums that are exact, a model that changes only when everything held, bytes from liars."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ridotto.core.packing import pack
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.tensors import read_model
+from ridotto.core.wire import digest
+from ridotto.crypto.prg import Mask, add_masks
+from ridotto.errors import DataError
+from ridotto.rounds.messages import Apply
+from ridotto.rounds.plan import Optimiser, Plan
+from ridotto.rounds.vault import Vault
+from ridotto.secagg.tasks import Open
+from tests.rounds.federation import LAYOUT, examples_of, loss_of, make_plan, mean_of, update_of
+
+SID, OTHER = b"s" * 32, b"t" * 32
+
+
+def make_vault(plan: Plan | None = None) -> Vault:
+    return Vault(plan or make_plan(), LAYOUT, np.zeros(LAYOUT.length, np.float32))
+
+
+def vector_of(vault: Vault, index: int) -> np.ndarray:
+    rng = insecure_seeded_rng(index)
+    return vault.pipeline.encode(update_of(index), examples_of(index), {"loss": loss_of(index)}, rng)
+
+
+def fold(vault: Vault, sid: bytes, *indices: int) -> None:
+    for index in indices:
+        vault.fold(sid, pack(vector_of(vault, index), vault.plan.bits))
+
+
+def test_folds_opens_and_applies_two_sessions() -> None:
+    vault = make_vault()
+    fold(vault, SID, 0, 1)
+    fold(vault, OTHER, 2)
+    opened = vault.open(Open(SID, ()))
+    assert (opened.sid, opened.count, opened.zero) == (SID, 2, True)
+    applied = vault.apply(Apply(1, (SID, OTHER)))
+    assert (applied.participants, applied.examples, applied.saturated) == (3, 60, 0)
+    np.testing.assert_allclose(vault.model, mean_of([0, 1, 2]), atol=1e-5)
+    assert applied.model == vault.model_digest == digest(vault.model_bytes)
+    np.testing.assert_array_equal(read_model(vault.model_bytes)[0], vault.model)
+    assert not vault.sums
+
+
+def test_memory_is_one_sum_per_session() -> None:
+    vault = make_vault()
+    fold(vault, SID, *range(5))
+    assert set(vault.sums) == {SID}
+    assert vault.sums[SID].shape == (vault.pipeline.length,)
+
+
+def test_opening_removes_the_masks() -> None:
+    vault = make_vault()
+    masks = (Mask(b"a" * 32, 1), Mask(b"b" * 32, -1))
+    vector = vector_of(vault, 3)
+    add_masks(vector, [Mask(mask.seed, -mask.sign) for mask in masks], SID)
+    vault.fold(SID, pack(vector, vault.plan.bits))
+    assert not vault.open(Open(SID, ())).zero
+    assert vault.open(Open(SID, masks)).zero
+    np.testing.assert_array_equal(vault.sums[SID], vector_of(vault, 3))
+
+
+def test_a_wild_count_lane_fits_its_message() -> None:
+    vault = make_vault(make_plan(bits=64))
+    vector = vector_of(vault, 0)
+    vector[LAYOUT.length] = np.uint64(2**64 - 1)
+    vault.fold(SID, pack(vector, 64))
+    assert vault.open(Open(SID, ())).count == 2**48
+
+
+@pytest.mark.parametrize("bits", [11, 13, 19, 31])
+def test_bits_in_the_padding_change_nothing(bits: int) -> None:
+    """The machine accepted this message by its length; refusing its bytes now would stop the coordinator."""
+    vault = make_vault(make_plan(bits=bits, value_range=1.0))
+    packed = bytearray(pack(vector_of(vault, 0), bits))
+    assert vault.pipeline.length * bits % 8
+    packed[-1] |= 0x80
+    vault.fold(SID, memoryview(bytes(packed)))
+    np.testing.assert_array_equal(vault.sums[SID], vector_of(vault, 0))
+
+
+def test_sums_that_make_no_model_change_nothing() -> None:
+    """FedAvgM has a state; an update that overflows leaves state, model and bytes as they were."""
+    plan = make_plan(optimiser=Optimiser(name="fedavgm", parameters={"learning_rate": 1e300}))
+    vault = make_vault(plan)
+    before = (vault.model_bytes, vault.state["momentum"].tobytes())
+    fold(vault, SID, 0, 1)
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match="NaN or infinite"):
+        vault.apply(Apply(1, (SID,)))
+    assert (vault.model_bytes, vault.state["momentum"].tobytes()) == before
+    assert not vault.model.any()
+
+
+def test_a_weight_of_zero_makes_no_model() -> None:
+    vault = make_vault()
+    vector = vector_of(vault, 0)
+    vector[LAYOUT.length + vault.pipeline.lanes.zeros + 1] = 0
+    vault.fold(SID, pack(vector, vault.plan.bits))
+    with pytest.raises(DataError, match="the summed weight is 0"):
+        vault.apply(Apply(1, (SID,)))
+
+
+@pytest.mark.parametrize("lane", [1, 2, 3])
+def test_a_lane_that_honest_participants_can_not_sum_to_makes_no_model(lane: int) -> None:
+    """Weight, entries cut off, metric: a liar wrote what the ring holds at most. It is not passed on as a result."""
+    vault = make_vault(make_plan(bits=64))
+    fold(vault, SID, 0, 1)
+    vault.sums[SID][LAYOUT.length + vault.pipeline.lanes.zeros + lane] = np.uint64(2**64 - 1)
+    with pytest.raises(DataError, match="a lane sums to 18446744073709551615"):
+        vault.apply(Apply(1, (SID,)))
+    assert not vault.model.any()
+
+
+def test_refuses_a_model_that_is_not_finite_or_does_not_fit() -> None:
+    with pytest.raises(DataError, match="parameter 'weight' has 4 of 4 elements that are NaN or infinite"):
+        Vault(make_plan(), LAYOUT, np.array([np.nan] * 4 + [0], np.float32))
+    with pytest.raises(DataError, match=r"expected float32 of shape \(5,\)"):
+        Vault(make_plan(), LAYOUT, np.zeros(4, np.float32))
+
+
+def test_starts_from_a_stored_state() -> None:
+    plan = make_plan(optimiser=Optimiser(name="fedavgm"))
+    state = {"momentum": np.ones(5, np.float32)}
+    vault = Vault(plan, LAYOUT, np.zeros(5, np.float32), state)
+    assert vault.tensors() is state
+    fold(vault, SID, 0)
+    vault.apply(Apply(1, (SID,)))
+    np.testing.assert_allclose(vault.model, mean_of([0]) + 0.9, atol=1e-4)
