@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ridotto.core.wire import digest
-from ridotto.crypto.seal import IdentityKey, verify
+from ridotto.crypto.seal import IdentityKey, SignatureError, verify
 from ridotto.secagg.session import SessionResult
 
 RECORD_CONTEXT = "round record"
@@ -75,9 +75,15 @@ class SignedRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def check(self, coordinator: bytes) -> None:
         """Check that the coordinator with this key (32 bytes) signed the record.
 
-        Raises ProtocolError if not.
+        Raises SignatureError if not.
         """
-        verify(coordinator, RECORD_CONTEXT, self.record.statement(), bytes.fromhex(self.signature))
+        if self.coordinator != coordinator.hex():
+            raise SignatureError(f"the record names coordinator {self.coordinator[:16]}, not {coordinator.hex()[:16]}")
+        try:
+            signature = bytes.fromhex(self.signature)
+        except ValueError as error:
+            raise SignatureError("the record's signature is not hexadecimal") from error
+        verify(coordinator, RECORD_CONTEXT, self.record.statement(), signature)
 
 
 def sign_record(record: RoundRecord, identity: IdentityKey) -> SignedRecord:

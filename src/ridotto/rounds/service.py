@@ -42,7 +42,7 @@ PROBLEM_TYPE = "application/problem+json"
 LONGEST_WAIT_S = 30.0
 """A long poll is answered after this at the latest, so that proxies and dead peers are noticed."""
 
-HexKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+HexKey = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """32 bytes in lower-case hex."""
 
 
