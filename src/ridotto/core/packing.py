@@ -4,9 +4,10 @@ The stream is little-endian throughout: element i occupies stream bits [i * bits
 first, and bit j of the stream is bit j % 8 of byte j // 8. What is left of the last byte is zero. So one vector has
 exactly one encoding, and its bytes can be hashed and signed.
 
-Widths that are a container's own (8, 16, 32, 64) are views of the array's memory. Any other width is cut into
-blocks: `64 / gcd(bits, 64)` elements fill `bits / gcd(bits, 64)` words of 64 bits exactly, and every block has the same
-shape, so that all blocks are shifted and joined at once.
+Widths that are a container's own (8, 16, 32, 64) are views of the array's memory. For any other width the stream is
+cut into blocks of one shape, and the same place of all blocks is handled at once. Packing takes blocks of whole 64-bit
+words: `64 / gcd(bits, 64)` elements fill `bits / gcd(bits, 64)` of them. Unpacking takes blocks of whole bytes, and
+reads the word that begins at the byte in which an element begins, aligned or not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,9 @@ WORD_BITS = 64
 
 CHUNK_ELEMENTS = 1 << 16
 """Elements shifted at once. Their 64-bit copies (512 KiB) stay in a core's L2 cache; measured best of 2^13 to 2^18."""
+
+REACH_BYTES = WORD_BITS // 8
+"""An element begins in its block, and takes at most this many bytes beyond the one in which it begins."""
 
 Words = NDArray[np.uint64]
 """64-bit words of the stream or elements widened to 64 bits, shape (rows, blocks)."""
@@ -70,11 +75,41 @@ def unpack(data: Buffer, bits: int, length: int) -> IntVector:
     octets = _check_stream(data, bits, length)
     if bits == dtype.itemsize * 8:
         return octets.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
-    block = _block(bits)
-    values = np.empty(length, dtype)
-    for chunk, words in _chunks(length, block):
-        values[chunk] = block.split(_words(octets, words, block)).T.reshape(-1)[: chunk.stop - chunk.start]
-    return values
+    period, stride = 8 // math.gcd(bits, 8), bits // math.gcd(bits, 8)
+    values = np.empty((-(-length // period), period), dtype)
+    # A read may reach beyond its block; what would reach beyond the stream is read from a copy with zeros behind it.
+    inside = max(0, (len(octets) - REACH_BYTES) // stride)
+    _read(octets, bits, values[:inside])
+    rest = octets[inside * stride :]
+    _read(np.concatenate([rest, np.zeros(stride + REACH_BYTES, np.uint8)]), bits, values[inside:])
+    return values.reshape(-1)[:length]
+
+
+def _read(octets: NDArray[np.uint8], bits: int, out: IntVector) -> None:
+    """Fill `out`, shape (blocks, elements of a block), from a stream with REACH_BYTES to spare behind its blocks."""
+    blocks, period = out.shape
+    stride, step = period * bits // 8, CHUNK_ELEMENTS // period
+    for begin in range(0, blocks, step):
+        rows = out[begin : begin + step]
+        for place in range(period):
+            skipped, shift = divmod(place * bits, 8)
+            elements = _elements(octets, begin * stride + skipped, stride, len(rows), bits, shift)
+            np.copyto(rows[:, place], elements, casting="unsafe")
+
+
+def _elements(
+    octets: NDArray[np.uint8], start: int, stride: int, count: int, bits: int, shift: int
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the elements that begin at bit `shift` of the bytes start, start + stride, ..."""
+    word = np.dtype(np.uint32 if shift + bits <= WORD_BITS // 2 else np.uint64)
+    view: IntVector = np.ndarray((count,), word.newbyteorder("<"), octets, start, (stride,))
+    words = view.astype(word)
+    words >>= word.type(shift)
+    if shift + bits > WORD_BITS:
+        ninth: NDArray[np.uint8] = np.ndarray((count,), np.uint8, octets, start + WORD_BITS // 8, (stride,))
+        words |= ninth.astype(np.uint64) << np.uint64(WORD_BITS - shift)
+    words &= word.type((1 << bits) - 1)
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +134,6 @@ class _Block:
         words: Words = np.bitwise_or.reduceat(elements << self.shift, self.first, axis=0)
         words[self.start[self.crossing] + 1] |= elements[self.crossing] >> self.carry
         return words
-
-    def split(self, words: Words) -> Words:
-        """Turn words, shape (words, blocks), into elements, shape (elements, blocks)."""
-        elements: Words = words[self.start]
-        elements >>= self.shift
-        elements[self.crossing] |= words[self.start[self.crossing] + 1] << self.carry
-        elements &= np.uint64((1 << self.bits) - 1)
-        return elements
 
 
 @lru_cache(maxsize=WORD_BITS)
@@ -151,15 +178,6 @@ def _pair(values: IntVector, bits: int) -> Words:
     pairs <<= np.uint64(bits)
     pairs |= values[0::2]
     return pairs
-
-
-def _words(octets: NDArray[np.uint8], words: slice, block: _Block) -> Words:
-    """Return a run of the stream as words, one row per place in the block; missing bytes at its end are zero."""
-    run = octets[words.start * 8 : words.stop * 8]
-    missing = (words.stop - words.start) * 8 - len(run)
-    if missing:
-        run = np.concatenate([run, np.zeros(missing, np.uint8)])
-    return np.ascontiguousarray(run.view(np.dtype("<u8")).reshape(-1, block.words).T.astype(np.uint64, order="C"))
 
 
 def _little_endian(values: IntVector) -> IntVector:
