@@ -148,9 +148,14 @@ def dither(rng_seed: bytes, length: int) -> NDArray[np.uint32]:
     """
     if length < 0:
         raise LocalProtocolError(f"a vector can't have {length} elements")
-    words = np.zeros(length, np.uint32)
-    add_masks(words, [Mask(rng_seed, 1)], _DITHER_SALT, "dither")
-    return words
+    size = 4 * length
+    fill = _ChunkCipher(stream_key(rng_seed, _DITHER_SALT, "dither")).encrypt_into
+    # Each chunk's tag lies where the next chunk begins, and is written over.
+    stream = np.empty(size + TAG_BYTES, np.uint8)
+    for chunk, begin in enumerate(range(0, size, CHUNK_BYTES)):
+        zeros = _ZEROS[: size - begin]
+        fill(chunk.to_bytes(12, "big"), zeros, None, stream.data[begin : begin + len(zeros) + TAG_BYTES])
+    return stream[:size].view("<u4").astype(np.uint32, copy=False)
 
 
 class _CounterMode:
