@@ -163,11 +163,13 @@ def _module_in_file(path: Path) -> ModuleType:
     """Import a file as its own module; what it imports from its own folder is found, as for `python file.py`."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}: give the path of a Python file, relative to {path.parent}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own: a program called json.py must not stand in for the module of that name.
+    name = f"ridotto_program_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} can't be imported as a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up there
+    sys.modules[name] = module  # dataclasses and pickles look their module up there
     folder = str(path.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
