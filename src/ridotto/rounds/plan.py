@@ -59,6 +59,20 @@ def _refuse_huge(numbers: Mapping[str, object]) -> None:
             raise PlanError(f"{name} is an integer of more than 64 bits")
 
 
+def _make_floats(settings: _Settings, *names: str) -> None:
+    """Turn integers into floats where floats belong: 1 and 1.0 are one plan, and must have one encoding."""
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, dict):
+            msgspec.structs.force_setattr(settings, name, {key: _float(number) for key, number in value.items()})
+        else:
+            msgspec.structs.force_setattr(settings, name, _float(value))
+
+
+def _float(number: object) -> object:
+    return float(number) if isinstance(number, int) and not isinstance(number, bool) else number
+
+
 class Ideal(_Settings, frozen=True, kw_only=True, tag_field="name", tag="ideal"):
     """Trust the coordinator with every update: no masks. For tests, and where no protection is wanted."""
 
@@ -79,6 +93,7 @@ class Pairwise(_Settings, frozen=True, kw_only=True, tag_field="name", tag="pair
 
     def __post_init__(self) -> None:
         _refuse_huge(msgspec.structs.asdict(self))
+        _make_floats(self, "corrupt", "drop_out")
         if not 0 <= self.corrupt < 0.5:
             raise PlanError(f"corrupt is a fraction from 0 to below 0.5, not {self.corrupt}")
         if not 0 <= self.drop_out < 0.5:
@@ -95,6 +110,10 @@ class Optimiser(_Settings, frozen=True, kw_only=True):
     name: str = "fedavg"
     parameters: dict[str, float] = {}
 
+    def __post_init__(self) -> None:
+        _refuse_huge(self.parameters)
+        _make_floats(self, "parameters")
+
     def build(self) -> Strategy:
         """Return the strategy.
 
@@ -102,7 +121,6 @@ class Optimiser(_Settings, frozen=True, kw_only=True):
         """
         if "name" in self.parameters:
             raise PlanError(f"{self.name} has no parameter 'name'")
-        _refuse_huge(self.parameters)
         return strategy(self.name, **self.parameters)
 
 
@@ -138,6 +156,7 @@ class Plan(_Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _refuse_huge(msgspec.structs.asdict(self))
         _refuse_huge(self.metrics)
+        _make_floats(self, "value_range", "clip", "metrics", "join_s", "train_s", "phase_s")
         if not 1 <= self.cohort <= LARGEST_COHORT:
             raise PlanError(f"cohort is 1 to {LARGEST_COHORT}, not {self.cohort}")
         self._check_numbers()
