@@ -44,6 +44,7 @@ CONNECTIONS = 8
 """Uploads under way at once. The coordinator commits together what has come in, as it does with a real cohort."""
 
 FLAT = 1.25
+"""Flat: the peak grows by at most a quarter from 10 participants to the most."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ class Client:
         body = msgspec.json.encode(Enrolment(name=name, key=identity(name).public.hex()))
         self._ask("POST", name, PARTICIPANTS_PATH, body, (body,))
 
-    def inbox(self, name: str, wait_s: float) -> Inbox:
-        body = self._ask("GET", name, f"{INBOX_PATH}?attempt=0&after=0&wait={wait_s:g}", b"", ())
+    def inbox(self, name: str, wait_s: float, attempt: int = 0, after: int = 0) -> Inbox:
+        body = self._ask("GET", name, f"{INBOX_PATH}?attempt={attempt}&after={after}&wait={wait_s:g}", b"", ())
         return msgspec.msgpack.decode(body, type=Inbox)
 
     def upload(self, name: str, head: bytes, packed: memoryview) -> None:

@@ -11,16 +11,20 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from unittest.mock import patch
 
 import msgspec
 import numpy as np
 
-from bench.federation import identity
+from bench.federation import identity, names_of
 from bench.half import READY, RESULT, read_record, write_record
+from bench.ingest import CONNECTIONS, FLAT, Client, announced, peak_bytes, started
 from bench.measure import Bar, Line, Lines
 from ridotto.core.fixedpoint import container
 from ridotto.core.machine import COORDINATOR, Effect, Machine, Send
@@ -35,8 +39,6 @@ from ridotto.secagg.pairwise import participant
 from ridotto.secagg.protocols import PROTOCOLS
 
 LENGTH = 1_000_000
-FLAT = 1.25
-"""Flat: the peak grows by at most a quarter from 10 participants to the most."""
 
 
 def lines(quick: bool) -> Lines:
@@ -55,11 +57,54 @@ def lines(quick: bool) -> Lines:
                 notes=(f"before the round {found['empty'] / 1e6:.0f} MB",) if count == 10 else (),
             )
 
+    floor = measure_service(10)
+    for count in counts[1:]:
+        yield Line(
+            what=f"memory: coordinator process, pairwise over HTTP, n = {count:,} against 10",
+            ours=measure_service(count) / 1e6,
+            floor=floor / 1e6,
+            unit="MB",
+            bar=Bar("ratio", FLAT),
+        )
+
 
 def make_plan(protocol: str, count: int) -> Plan:
     if protocol == "ideal":
         return Plan(cohort=count, protocol=Ideal(), i_know=(Risk.NO_PROTECTION,))
-    return Plan(cohort=count, protocol=Pairwise())
+    return Plan(cohort=count, protocol=Pairwise(), phase_s=3600)
+
+
+def measure_service(count: int) -> int:
+    """Run one pairwise round against a real coordinator over HTTP; return its peak memory in bytes."""
+    plan = make_plan("pairwise", count)
+    with cheap_participants(), tempfile.TemporaryDirectory() as folder:
+        arguments = ("coordinator", folder, msgspec.json.encode(plan).decode(), str(LENGTH))
+        with started(*arguments) as (process, where), ThreadPoolExecutor(CONNECTIONS) as pool:
+            clients = [Client(where) for _ in range(CONNECTIONS)]
+            announced(clients[0], plan)
+            crowd, names = Crowd(plan), names_of(count)
+            parts = [names[i::CONNECTIONS] for i in range(CONNECTIONS)]
+            list(pool.map(partial(_take_part, crowd), clients, parts))
+            return peak_bytes(process.pid)
+
+
+def _take_part(crowd: Crowd, client: Client, names: list[str]) -> None:
+    """Speak for some participants until the round is closed for all of them."""
+    seen = dict.fromkeys(names, 0)
+    while seen:
+        for name in list(seen):
+            frames = client.inbox(name, wait_s=0.01, attempt=1, after=seen[name]).frames
+            for frame in frames:
+                seen[name] += 1
+                for effect in crowd.receive(name, frame):
+                    if isinstance(effect, Send):
+                        client.upload(name, *_framed(crowd.codec, effect))
+                if crowd.is_closed(frame):
+                    del seen[name]
+
+
+def _framed(codec: Codec, send: Send) -> tuple[bytes, memoryview]:
+    return codec.header(send.message), memoryview(send.attachment or b"")
 
 
 def measure(protocol: str, count: int) -> dict[str, int]:
@@ -99,11 +144,11 @@ class Crowd:
     def _answers(self) -> Iterator[tuple[str, bytes]]:
         while True:
             name, frame = self.waiting.popleft()
-            for effect in self._receive(name, frame):
+            for effect in self.receive(name, frame):
                 if isinstance(effect, Send):
                     yield name, self.codec.encode(effect.message, effect.attachment)
 
-    def _receive(self, name: str, frame: bytes) -> list[Effect]:
+    def receive(self, name: str, frame: bytes) -> list[Effect]:
         message, _ = self.codec.decode(frame, COORDINATOR)
         match message:
             case Announce(session=session):
@@ -116,6 +161,12 @@ class Crowd:
                 return []
             case _:
                 return self.machines[name].receive(COORDINATOR, message, 0.0)
+
+    def is_closed(self, frame: bytes) -> bool:
+        message, _ = self.codec.decode(frame, COORDINATOR)
+        if isinstance(message, Closed) and message.reason:
+            raise RuntimeError(f"the round failed: {message.reason}")
+        return isinstance(message, Closed)
 
     def _vector(self) -> np.ndarray:
         """Return an update of zeros: it takes memory only when it is written to, which is when it is sent."""
