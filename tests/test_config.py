@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from ridotto.config import (
+    EnrolmentSection,
+    FederationSection,
     ServerConfig,
     SimulationConfig,
+    TlsSection,
     beside,
     child_environment,
     enrolment_token,
@@ -16,7 +19,8 @@ from ridotto.config import (
     state_directory,
 )
 from ridotto.errors import ConfigError, PlanError
-from ridotto.rounds.plan import Pairwise
+from ridotto.rounds.plan import Optimiser, Pairwise, Plan
+from ridotto.rounds.policy import Policy
 
 SIMULATION = """
 rounds = 3
@@ -183,3 +187,12 @@ def test_the_token_may_be_in_the_environment(monkeypatch):
 
 def test_many_processes_take_one_thread_each():
     assert child_environment()["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_every_key_is_documented():
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    sections = (SimulationConfig, ServerConfig, FederationSection, EnrolmentSection, TlsSection)
+    keys = {key for kind in (*sections, Plan, Pairwise, Optimiser, Policy) for key in kind.__struct_fields__}
+    assert {
+        key for key in keys if f"`{key}`" not in page and f"[{key}]" not in page and f".{key}]" not in page
+    } == set()

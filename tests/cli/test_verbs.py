@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,14 @@ def test_every_verb_has_help_json_and_debug(ridotto, verb):
     assert "--json" in ran.out
     assert "--debug" in ran.out
     assert "--pause" not in ran.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_documented(ridotto, verb):
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    section = page.partition(f"## ridotto {verb}")[2].partition("\n## ")[0]
+    options = set(re.findall(r"--[a-z]+", ridotto(verb, "--help").out)) - {"--help", "--debug"}
+    assert {option for option in options if option not in section} == set()
 
 
 def test_shows_its_version(ridotto):

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ridotto.cli.options import Ca, Debug, Json, ProgramOptions, Url, program_options
+from ridotto.cli.options import (
+    Ca,
+    Certificate,
+    CertificateKey,
+    Debug,
+    Json,
+    ProgramOptions,
+    Url,
+    certificate_pair,
+    program_options,
+)
 
 if TYPE_CHECKING:
     from ridotto.participant.events import Event, Fault, Summary
@@ -41,10 +51,8 @@ def join(
         str | None, typer.Option(metavar="KEY", help="The coordinator's identity key, if you know it beforehand.")
     ] = None,
     ca: Ca = None,
-    certificate: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Your certificate, for a server that asks for one.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="PEM", help="The private key of your certificate.")] = None,
+    certificate: Certificate = None,
+    key: CertificateKey = None,
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to try again when the coordinator can't be reached.")
     ] = 300.0,
@@ -72,7 +80,7 @@ def join(
         coordinator=coordinator,
         patience_s=patience,
         ca=ca,
-        certificate=_pair(certificate, key),
+        certificate=certificate_pair(certificate, key),
     )
     task = load_task(program, program_options(option))
     summary = _take_part(params, task, task.data_of(client), _fault(pause), json=json)
@@ -156,16 +164,6 @@ def _save(summary: Summary, task: Task, path: Path) -> None:
         path.write_bytes(write_model(summary.model, task.trainer.layout))
     except OSError as error:
         raise StorageError(f"the model can't be saved as {path}: {error.strerror or error}") from error
-
-
-def _pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
-    from ridotto.errors import ConfigError
-
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise ConfigError("--certificate and --key belong together: give both or none")
-    return certificate, key
 
 
 def _fault(pause: str | None) -> Fault | None:

@@ -20,6 +20,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when so
 Ca = Annotated[
     Path | None, typer.Option("--ca", metavar="PEM", help="Certificates of the authority that the server must have.")
 ]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", metavar="PEM", help="Your certificate, for a server that asks for one.")
+]
+CertificateKey = Annotated[
+    Path | None, typer.Option("--key", metavar="PEM", help="The private key of your certificate.")
+]
 ProgramOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An argument for the program; may be given more than once."),
@@ -41,6 +47,15 @@ def program_options(given: Iterable[str] | None) -> dict[str, Any]:
             raise ConfigError(f'--option {word} is not understood: expected KEY=VALUE, as in "--option clients=10"')
         options[key] = _value(value)
     return options
+
+
+def certificate_pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    """Put a certificate and its key together. Raises ConfigError if only one of them is given."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("--certificate and --key belong together: give both or none")
+    return certificate, key
 
 
 def _value(text: str) -> Any:

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from ridotto.cli.options import Ca, Debug, Json, Url
+from ridotto.cli.options import Ca, Certificate, CertificateKey, Debug, Json, Url, certificate_pair
 
 
 def status(
     url: Url,
     rounds: Annotated[int, typer.Option(min=0, help="How many of the last rounds to show.")] = 5,
     ca: Ca = None,
+    certificate: Certificate = None,
+    key: CertificateKey = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -22,7 +24,9 @@ def status(
     from ridotto.crypto.seal import IdentityKey
     from ridotto.participant.client import Client
 
-    with Client(url, IdentityKey.generate(OsRng()), ca=ca, patience_s=0) as client:
+    pair = certificate_pair(certificate, key)
+    # Nothing here is signed by us, but a client has an identity.
+    with Client(url, IdentityKey.generate(OsRng()), ca=ca, certificate=pair, patience_s=0) as client:
         info = client.federation()
         last = info.round if info.state == "done" else info.round - 1
         signed = [client.record(number) for number in range(max(1, last - rounds + 1), last + 1)]
