@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterable
@@ -135,6 +136,7 @@ class Mini:
     dies_before: str = ""
     wait_s: float = 2.0
     poll_pause_s: float = 0.01
+    policy: Policy = field(default_factory=lambda: Policy(min_corrupt=0.0))
     state: RunState = RunState.WAITING
     closed: list[str] = field(default_factory=list)
 
@@ -157,7 +159,7 @@ class Mini:
         attempt = after = 0
         machine: ParticipantRound | None = None
         while True:
-            response = await self._again(lambda: self.inbox(attempt, after))
+            response = await self._again(functools.partial(self.inbox, attempt, after))
             if response.status_code != 200:
                 return
             inbox = msgspec.msgpack.decode(response.content, type=Inbox)
@@ -165,9 +167,7 @@ class Mini:
             if inbox.attempt != attempt or machine is None:
                 attempt, after = inbox.attempt, 0
                 rng = rng_of(self.name)
-                machine = ParticipantRound(
-                    self.name, identity(self.name), Policy(min_corrupt=0.0), COORDINATOR_KEY.public, rng
-                )
+                machine = ParticipantRound(self.name, identity(self.name), self.policy, COORDINATOR_KEY.public, rng)
             for frame in inbox.frames:
                 after += 1
                 message, _ = CODEC.decode(frame, COORDINATOR)
@@ -188,7 +188,7 @@ class Mini:
                     if type(message).__name__ == self.dies_before:
                         return False
                     frame, header = CODEC.encode(message, attachment), CODEC.header(message)
-                    response = await self._again(lambda frame=frame, header=header: self.post(attempt, frame, header))
+                    response = await self._again(functools.partial(self.post, attempt, frame, header))
                     if response.status_code not in (204, 409, 410):
                         return False
                 case Finish(result):

@@ -44,7 +44,7 @@ def test_says_that_the_disk_is_full(tmp_path: Path) -> None:
     with store._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
         connection.close()
-    with pytest.raises(DiskFullError, match="is full: .* bytes are free"):
+    with pytest.raises(DiskFullError, match=r"is full: .* bytes are free"):
         store.commit(Change(values={"run": bytes(1 << 20)}))
     assert store.values() == {}
     store.close()

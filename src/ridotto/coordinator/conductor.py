@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
 from ridotto.coordinator.blobs import STATES, SUMS, Blobs, model_name, state_name
@@ -148,6 +149,14 @@ class Conductor:
         self._resume_run()
         return outcome
 
+    def reload(self, wall: float) -> Outcome:
+        """Build everything from the store again, while the attempt's clock goes on: nobody waited for an outage."""
+        lag = self._lag
+        outcome = self.load(wall)
+        if self.attempt is not None:
+            self._lag = lag
+        return outcome
+
     def begin(self, members: Sequence[Member], wall: float) -> Outcome:
         """Start the next attempt with these members."""
         description = Description(
@@ -216,7 +225,9 @@ class Conductor:
     def _apply(self, task: Apply) -> Applied | NotApplied:
         before = self._vault.state
         try:
-            applied = self._vault.apply(task)
+            # A model that overflows is refused by name right after; NumPy's warning would only repeat it.
+            with np.errstate(over="ignore", invalid="ignore"):
+                applied = self._vault.apply(task)
         except DataError as error:
             # Learning diverged, or nobody had examples: the attempt fails, the model stays as it was.
             self._vault.state = before

@@ -7,6 +7,7 @@ other. A step's results become visible here, after it was committed: answers, in
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import time
@@ -91,7 +92,7 @@ class Federation:
         self._news = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
-        self._stale = False
+        self._stale: _Step | None = None
         self._pause_until = 0.0
         self._joined_since: float | None = None
 
@@ -121,7 +122,7 @@ class Federation:
     @property
     def is_alive(self) -> bool:
         """Return whether messages can be taken: the writer runs, and its last step was stored."""
-        return self._writer is not None and not self._writer.done() and not self._stale and not self._closing
+        return self._writer is not None and not self._writer.done() and self._stale is None and not self._closing
 
     def info(self) -> FederationInfo:
         """Tell what is trained and how far it is."""
@@ -243,12 +244,12 @@ class Federation:
 
     def _choose(self, now: float) -> tuple[_Step | None, list[_Waiting], float | None]:
         """Return what to do next, the messages it is about, and if there is nothing, how long that will stay so."""
-        if self._queue and not self._stale:
+        if self._queue and self._stale is None:
             return self._next_batch()
         if now < self._pause_until and not self._queue:
             return None, [], self._pause_until - now
-        if self._stale:
-            return self._conductor.load, [], None
+        if self._stale is not None:
+            return self._stale, [], None
         attempt = self._conductor.attempt
         if attempt is None or attempt.record is not None:
             return self._choose_members(now)
@@ -269,7 +270,7 @@ class Federation:
                 over = RefusalError(RefusalKind.ATTEMPT_OVER, f"attempt {waiting.item.attempt} is over")
                 _refuse_all([waiting], over)
         items = [waiting.item for waiting in batch]
-        return (lambda wall: self._conductor.take(items, wall)) if batch else None, batch, 0.0
+        return functools.partial(self._conductor.take, items) if batch else None, batch, 0.0
 
     def _choose_members(self, now: float) -> tuple[_Step | None, list[_Waiting], float | None]:
         """Start an attempt if the cohort is there, or if the minimum has waited long enough for the rest."""
@@ -285,7 +286,7 @@ class Federation:
             return None, [], rest_s
         chosen = sorted(present if count == len(present) else _DICE.sample(sorted(present), count))
         members = self.roster.members(chosen)
-        return lambda wall: self._conductor.begin(members, wall), [], None
+        return functools.partial(self._conductor.begin, members), [], None
 
     def _present(self) -> set[str]:
         here = self._presence.present(self.clock())
@@ -293,13 +294,13 @@ class Federation:
 
     async def _take_step(self, step: _Step, batch: Sequence[_Waiting]) -> None:
         """Carry out one step in a thread, and show what it led to."""
-        loading = step == self._conductor.load
+        loading = step is self._stale
         try:
             outcome = await asyncio.to_thread(step, self.clock())
         except Exception as error:
             await self._recover(error, batch, loading)
             return
-        self._stale = False
+        self._stale = None
         begun = self._conductor.run.attempt != self._run.attempt
         self._look()
         if loading or begun:
@@ -332,10 +333,12 @@ class Federation:
 
         If it was a bug that one message sets off, the others of its batch must not suffer: each is tried alone.
         """
-        self._stale = True
         if isinstance(error, StorageError):
+            # The attempt's clock stands still until the disk is back, as if the coordinator had been down.
+            self._stale = self._conductor.load
             _log.error("a step could not be stored: %s", error)
         else:
+            self._stale = self._conductor.reload
             _log.exception("a step failed; it is taken back", exc_info=error)
         if loading:
             batch = self._take_queue(len(self._queue))
@@ -345,12 +348,16 @@ class Federation:
             _refuse_all(batch, error)
             return
         for waiting in batch:
-            await self._take_step(self._conductor.load, [])
-            if self._stale:
+            if await self._bring_back():
+                await self._take_step(functools.partial(self._conductor.take, [waiting.item]), [waiting])
+            else:
                 _refuse_all([waiting], error)
-                continue
-            item = waiting.item
-            await self._take_step(lambda wall, item=item: self._conductor.take([item], wall), [waiting])  # type: ignore[misc]
+
+    async def _bring_back(self) -> bool:
+        """Load what is stored if that is needed; return whether it worked."""
+        if self._stale is not None:
+            await self._take_step(self._stale, [])
+        return self._stale is None
 
     def _take_queue(self, count: int) -> list[_Waiting]:
         return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
