@@ -137,6 +137,7 @@ class Mini:
     wait_s: float = 2.0
     poll_pause_s: float = 0.01
     policy: Policy = field(default_factory=lambda: Policy(min_corrupt=0.0))
+    coordinator: bytes = COORDINATOR_KEY.public
     state: RunState = RunState.WAITING
     closed: list[str] = field(default_factory=list)
 
@@ -167,7 +168,7 @@ class Mini:
             if inbox.attempt != attempt or machine is None:
                 attempt, after = inbox.attempt, 0
                 rng = rng_of(self.name)
-                machine = ParticipantRound(self.name, identity(self.name), self.policy, COORDINATOR_KEY.public, rng)
+                machine = ParticipantRound(self.name, identity(self.name), self.policy, self.coordinator, rng)
             for frame in inbox.frames:
                 after += 1
                 message, _ = CODEC.decode(frame, COORDINATOR)

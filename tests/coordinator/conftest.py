@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,7 +23,7 @@ from ridotto.core.rng import OsRng
 from ridotto.core.vector import Layout
 from ridotto.errors import DataError, StorageError
 from ridotto.rounds.messages import Train, Trained
-from ridotto.rounds.plan import Pairwise
+from ridotto.rounds.plan import Pairwise, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.round import ParticipantRound
@@ -78,9 +78,9 @@ class Scene:
         self.read: defaultdict[str, int] = defaultdict(int)
         self.queue: list[Input] = []
         self.now = 1000.0
+        policy = Policy(min_corrupt=0.0, min_participants=2, i_know=(Risk.SMALL_COHORT,))
         self.machines = {
-            name: ParticipantRound(name, identity(name), Policy(min_corrupt=0.0), COORDINATOR_KEY.public, rng_of(name))
-            for name in NAMES
+            name: ParticipantRound(name, identity(name), policy, COORDINATOR_KEY.public, rng_of(name)) for name in NAMES
         }
         self.start()
 
@@ -127,7 +127,7 @@ class Scene:
 
     @property
     def is_over(self) -> bool:
-        return self.conductor.run.state in (RunState.DONE, RunState.FAILED)
+        return bool(self.store.records())
 
     def _deliver(self, sent: Sequence[tuple[str, bytes]]) -> None:
         for name, frame in sent:
@@ -161,7 +161,7 @@ LOST = st.sampled_from((None, "PublicKeys", "SealedShares", "Masked", "Consisten
 @settings(max_examples=60)
 @given(shard_size=st.sampled_from((4, 2)), lost=LOST, steps=STEPS)
 def test_any_kills_lead_to_the_ideal_model(shard_size: int, lost: str | None, steps: list[tuple[int, str]]) -> None:
-    plan = make_plan(minimum=2, protocol=Pairwise(corrupt=0.0, shard_size=shard_size), i_know=("small-cohort",))
+    plan = make_plan(minimum=2, protocol=Pairwise(corrupt=0.0, shard_size=shard_size), i_know=(Risk.SMALL_COHORT,))
     silent = (f"p3 {lost}",) if lost and shard_size == 4 else ()
     with tempfile.TemporaryDirectory() as folder:
         scene = Scene(Path(folder), make_settings(plan), silent)
