@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from ridotto.cli.demo.children import Children, Ended, Told
-from ridotto.cli.demo.play import CONFIG, Result
+from ridotto.cli.demo.play import CONFIG, Play, Result
 from ridotto.cli.demo.story import Person, Story
 from ridotto.cli.demo.verdict import Verdict, compare
 from ridotto.cli.demo.view import LiveView, PlainView, summary, view
@@ -253,6 +253,36 @@ def test_without_a_terminal_the_view_is_plain(story):
 @pytest.mark.parametrize(("federated", "good"), [(0.95, True), (0.9499, False), (0.99, True)])
 def test_two_points_are_the_margin(federated, good):
     assert Verdict(federated, 0.97, 0.5).good is good
+
+
+def test_victims_that_missed_their_round_are_killed_in_a_later_one(tmp_path):
+    play = Play(tmp_path, rounds=10, seed=30)
+    killed = []
+
+    class Killer:
+        kill = staticmethod(killed.append)
+
+    play._hear(Told("events", "progress", progress(3, "Masked")), Killer)
+    play._kill_when_due(Killer)
+    assert killed == []
+    play._hear(Told("events", "progress", progress(4, "PublicKeys")), Killer)
+    play._kill_when_due(Killer)
+    assert killed == []
+    play._hear(Told("events", "progress", progress(4, "Masked")), Killer)
+    play._kill_when_due(Killer)
+    play._kill_when_due(Killer)
+    assert killed == ["participant-3", "participant-7"]
+
+
+def test_a_federation_that_failed_ends_the_demo(tmp_path):
+    play, children = Play(tmp_path, rounds=10, seed=30), Children(tmp_path)
+    news = Told("events", "state", {"state": "failed", "reason": "five attempts"})
+    with pytest.raises(RidottoError, match="the federation failed: five attempts"):
+        play._hear(news, children)
+
+
+def progress(number: int, step: str) -> dict[str, object]:
+    return {"round": number, "step": step, "answered": 0, "waiting": ["participant-0"]}
 
 
 def test_pooled_data_are_better_than_a_participants_own():

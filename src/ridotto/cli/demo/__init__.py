@@ -10,6 +10,8 @@ verdict     what the model is compared with
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,15 +46,26 @@ def demo(
     from ridotto.cli.demo.play import Play
     from ridotto.cli.demo.view import view
 
-    # Who stops the demo in another way than Ctrl-C must not leave its processes behind either.
-    signal.signal(signal.SIGTERM, _interrupt)
     play = Play(_fresh(folder), rounds, seed)
     shown = view(play.story, json=json)
-    play.run(shown)
+    with _stopped_in_order():
+        play.run(shown)
     result = play.result()
     shown.finish(result)
     if not result.verdict.good:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """Treat the end of the terminal, and a polite request to stop, like Ctrl-C: no process must be left behind."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ridotto.cli.demo.children import Children, Ended, Told
-from ridotto.cli.demo.story import Person, Story
+from ridotto.cli.demo.story import STEPS, Person, Story
 from ridotto.cli.demo.verdict import Verdict, compare
 from ridotto.cli.stream import events, fetch
 from ridotto.core.tensors import read_model
@@ -24,7 +24,8 @@ from ridotto.tasks import digits
 
 PARTICIPANTS = 10
 VICTIMS = ("participant-3", "participant-7")
-FAULT = "3:Masked:600"
+FAULT_ROUND = 3
+FAULT = f"{FAULT_ROUND}:Masked:600"
 """The victims hold back their masked vectors in round 3: others have their keys and shares by then, and the masks that
 they have with them must be taken off the sum."""
 
@@ -203,12 +204,19 @@ class Play:
     def _kill_when_due(self, children: Children) -> None:
         """Kill the victims once both hold their masked vectors back and everybody else has answered."""
         alive = [name for name in VICTIMS if not self.story.people[name].killed]
-        if not alive or len(self._paused_at) < len(VICTIMS) or not set(self.story.waiting) <= set(VICTIMS):
-            return
-        if time.monotonic() - max(self._paused_at.values()) >= LOOK_S:
+        if alive and (self._is_due() or self._is_overdue()):
             for name in alive:
                 children.kill(name)
                 self.story.kill(name)
+
+    def _is_due(self) -> bool:
+        if len(self._paused_at) < len(VICTIMS) or not set(self.story.waiting) <= set(VICTIMS):
+            return False
+        return time.monotonic() - max(self._paused_at.values()) >= LOOK_S
+
+    def _is_overdue(self) -> bool:
+        """Tell whether a victim missed its round, because this machine was too busy to start it in time."""
+        return self.story.round > FAULT_ROUND and self.story.step == STEPS["Masked"]
 
     def _save(self) -> None:
         self._model_file.write_bytes(self._model)
