@@ -3,7 +3,7 @@
     ridotto serve examples/server.toml
     RIDOTTO_TOKEN=... python examples/torch_one_line.py http://127.0.0.1:8765 hospital-0 0
 
-Start it three times, with names and numbers from 0 to 2 and a token for each from digits-run/tokens.txt.
+Start it three times, with names and numbers from 0 to 2 and a token for each from runs/digits/tokens.txt.
 """
 
 import argparse

@@ -215,7 +215,7 @@ def shown(story: Story, kind: type, federated: float = 0.96) -> str:
 def test_a_person_sees_who_is_waited_for_who_was_killed_and_how_it_ended(story):
     text = shown(story, LiveView)
     assert "round 2/4  masked vectors: 1 answered, waiting for 1" in text
-    assert "round 2: SIGKILL for participant-1, whose masked vectors are waited for" in text
+    assert "round 2: participant-1 killed while waited for (SIGKILL)" in text
     assert "0.750 on held-out digits" in text
     assert "mean participant alone  0.600" in text
     assert "good: 1.0 points below pooled data" in text

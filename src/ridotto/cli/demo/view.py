@@ -157,7 +157,7 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def _title(story: Story) -> str:
-    return f"ridotto demo: {len(story.people)} participants train together, the coordinator sees only masked vectors"
+    return f"ridotto demo: {len(story.people)} participants, one model, nothing but masked vectors"
 
 
 def _where(story: Story) -> Text:
@@ -184,7 +184,7 @@ def _row(of: Person) -> tuple[str, ...]:
 
 def _kill_line(story: Story) -> str:
     names = " and ".join(p.name for p in story.people.values() if p.killed)
-    return f"round {story.killed_in}: SIGKILL for {names}, whose masked vectors are waited for"
+    return f"round {story.killed_in}: {names} killed while waited for (SIGKILL)"
 
 
 def _notes(story: Story) -> list[Text]:
