@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridotto.coordinator.blobs import Blobs, DiskFullError, model_name
-from ridotto.coordinator.conductor import Conductor, Input
+from ridotto.coordinator.conductor import RUN_KEY, Conductor, Input, Run
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.store import Change, MemoryStore
-from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Send
+from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Send
 from ridotto.core.rng import OsRng
 from ridotto.core.vector import Layout
 from ridotto.errors import DataError, StorageError
-from ridotto.rounds.messages import Train, Trained
+from ridotto.rounds.messages import Decline, Train, Trained
 from ridotto.rounds.plan import Pairwise, Risk
 from ridotto.rounds.policy import Policy
-from ridotto.rounds.record import SignedRecord
-from ridotto.rounds.round import ParticipantRound
+from ridotto.rounds.record import SessionRecord, SignedRecord
+from ridotto.rounds.round import CoordinatorRound, ParticipantRound
 from ridotto.rounds.service import RunState
 from ridotto.secagg.session import Member
 from tests.coordinator.bench import (
@@ -158,7 +158,7 @@ STEPS = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(("no", "before", "
 LOST = st.sampled_from((None, "PublicKeys", "SealedShares", "Masked", "Consistency", "Unmask"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(shard_size=st.sampled_from((4, 2)), lost=LOST, steps=STEPS)
 def test_any_kills_lead_to_the_ideal_model(shard_size: int, lost: str | None, steps: list[tuple[int, str]]) -> None:
     plan = make_plan(minimum=2, protocol=Pairwise(corrupt=0.0, shard_size=shard_size), i_know=(Risk.SMALL_COHORT,))
@@ -306,3 +306,35 @@ async def test_a_message_that_sets_off_a_bug_harms_no_other(
             await asyncio.gather(*tasks[:3])
         assert minis[0].closed == [""]
         tasks[3].cancel()
+
+
+async def test_who_is_blamed_takes_part_no_more(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with opened(make_federation(tmp_path, make_settings(), store)) as client:
+        await Mini("p3", client).enrol()
+    # Stored as the end of an attempt stores it, see test_a_record_that_blames_excludes.
+    run = msgspec.msgpack.decode(store.values()[RUN_KEY], type=Run)
+    blamed = msgspec.structs.replace(run, excluded={"p3": "blamed in attempt 1 at round 1: BAD_SHARES: a reason"})
+    store.commit(Change(values={RUN_KEY: msgspec.msgpack.encode(blamed)}))
+    federation = make_federation(tmp_path, make_settings(), store)
+    async with opened(federation) as client:
+        mini = Mini("p3", client)
+        for answer in (await mini.inbox(0, 0), await mini.post(1, *[CODEC.header(Decline(bytes(32), ""))] * 2)):
+            assert (answer.status_code, answer.json()["type"]) == (403, "about:blank#excluded")
+            assert answer.json()["detail"].endswith("BAD_SHARES: a reason")
+        await asyncio.gather(*(Mini(name, client).run() for name in NAMES[:3]))
+        assert bytes(federation._model_bytes) == ideal_model(make_plan(), NAMES[:3])
+
+
+def test_a_record_that_blames_excludes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def blame(self: CoordinatorRound, sid: bytes, finish: Finish) -> SessionRecord:
+        record = real(self, sid, finish)
+        return msgspec.structs.replace(record, failure="BAD_SHARES: a reason", blamed=("p3",))
+
+    real = CoordinatorRound._session_record
+    monkeypatch.setattr(CoordinatorRound, "_session_record", blame)
+    scene = finished(tmp_path)
+    assert scene.conductor.run.excluded == {"p3": "blamed in attempt 1 at round 1: BAD_SHARES: a reason"}
+    assert scene.conductor.run.failures == 1
+    scene.start()
+    assert set(scene.conductor.run.excluded) == {"p3"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from ridotto.coordinator.folder import CoordinatorFolder
 from ridotto.coordinator.serve import ServerSettings, free_port
 from ridotto.crypto.identity import load_or_create_identity
 from ridotto.errors import ConfigError
+from ridotto.rounds.messages import Decline
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.service import FEDERATION_PATH, HEALTH_PATH, MODELS_PATH, ROUNDS_PATH
-from tests.coordinator.bench import Mini, ideal_model, make_plan
+from tests.coordinator.bench import CODEC, Mini, ideal_model, make_plan
+from tests.coordinator.certificates import make_certificates
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("p0", "p1", "p2", "p3")
@@ -107,6 +110,14 @@ async def test_killed_again_and_again_it_ends_with_the_ideal_model(tmp_path: Pat
     assert model == ideal_model(make_plan(), NAMES)
 
 
+async def test_says_why_to_who_uploads_in_vain(tmp_path: Path) -> None:
+    with running(tmp_path) as (_, url):
+        async with httpx.AsyncClient(base_url=url, timeout=30.0, trust_env=False) as client:
+            frame = CODEC.header(Decline(bytes(32), "stranger"))
+            answer = await Mini("p0", client).post(1, frame + bytes(60_000), frame)
+    assert (answer.status_code, answer.json()["type"]) == (403, "about:blank#not-enrolled")
+
+
 async def test_stops_cleanly_while_somebody_polls(tmp_path: Path) -> None:
     with running(tmp_path) as (process, url):
         async with httpx.AsyncClient(base_url=url, timeout=30.0, trust_env=False) as client:
@@ -147,12 +158,9 @@ def test_says_that_the_folder_is_taken(tmp_path: Path) -> None:
         assert process.wait(STOP_S) == ConfigError.exit_code
 
 
-def test_a_folder_can_be_opened_again() -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(2):
-            CoordinatorFolder(Path(folder)).close()
+def test_a_folder_can_be_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        CoordinatorFolder(tmp_path).close()
 
 
 def test_refuses_half_of_a_tls_setup(tmp_path: Path) -> None:
@@ -171,3 +179,19 @@ def test_says_that_a_certificate_cannot_be_used(tmp_path: Path) -> None:
     with running(tmp_path / "folder", 0, file, file) as (process, line):
         assert line.startswith("the certificate files can't be used")
         assert process.wait(STOP_S) == ConfigError.exit_code
+
+
+async def test_asks_for_client_certificates(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    files = [tmp_path / name for name in ("server.pem", "server.key", "ca.pem")]
+    bare = ssl.create_default_context(cafile=files[2])
+    proven = ssl.create_default_context(cafile=files[2])
+    proven.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    with running(tmp_path / "folder", 0, *files) as (_, url):
+        assert url.startswith("https://127.0.0.1:")
+        async with httpx.AsyncClient(base_url=url, verify=proven, trust_env=False) as client:
+            assert (await client.get(HEALTH_PATH)).json() == {"status": "ok"}
+        async with httpx.AsyncClient(base_url=url, verify=bare, trust_env=False) as client:
+            # In TLS 1.3 the server's refusal comes after the client's handshake, as an error of its first read.
+            with pytest.raises((httpx.TransportError, ssl.SSLError)):
+                await client.get(HEALTH_PATH)

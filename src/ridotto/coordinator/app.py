@@ -121,8 +121,13 @@ class _Service:
         attempt = _count(request, "attempt", None)
         body = FrameBody(request, length)
         head = await body.head(self._header_limit)
-        name = self._federation.roster.name_of(self._signer(request, head))
-        self._federation.admit(name)
+        try:
+            name = self._federation.roster.name_of(self._signer(request, head))
+            self._federation.admit(name)
+        except RefusalError:
+            # Who is still writing when the connection is closed never reads why.
+            await body.discard()
+            raise
         async with self._budget.hold(length):
             frame = await body.rest()
             if length > INLINE_BYTES:

@@ -143,6 +143,11 @@ class FrameBody:
             raise RefusalError(RefusalKind.MALFORMED, f"the body ended after {filled} of {self._length} bytes")
         return body
 
+    async def discard(self) -> None:
+        """Read the rest and keep nothing of it."""
+        while self._more and self._received < self._length:
+            await self._next()
+
     async def _next(self) -> bytes:
         try:
             async with asyncio.timeout_at(self._deadline):

@@ -42,7 +42,7 @@ _KINDS: dict[RefusalKind, tuple[int, str]] = {
     RefusalKind.TOO_LARGE: (413, "The request is too large"),
     RefusalKind.MALFORMED: (422, "The request can't be read"),
     RefusalKind.INTERNAL: (500, "The coordinator has made a mistake"),
-    RefusalKind.STORAGE: (500, "The coordinator can't read or write what it stores"),
+    RefusalKind.STORAGE: (503, "The coordinator can't read or write what it stores"),
     RefusalKind.SHUTTING_DOWN: (503, "The coordinator is shutting down"),
     RefusalKind.STORAGE_FULL: (507, "The coordinator's disk is full"),
 }

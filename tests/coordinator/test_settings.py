@@ -1,0 +1,63 @@
+"""What an operator may ask for, and what is left of a strategy when it is written down."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import numpy as np
+import pytest
+
+from ridotto.coordinator.states import read_state, write_state
+from ridotto.coordinator.watchers import BACKLOG, EventKind, Watchers, heard, make_event
+from ridotto.errors import ConfigError, StorageError
+from tests.coordinator.bench import make_settings
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": ""}, "name has 1 to 200 characters"),
+        ({"rounds": 0}, "rounds is at least 1, not 0"),
+        ({"max_failures": 0}, "max_failures is at least 1"),
+        ({"presence_s": 0.0}, "presence_s is above 0"),
+        ({"allowed": {"self": "0" * 64}}, "'self' can't name a participant"),
+        ({"allowed": {"a b": "0" * 64}}, "'a b' can't name a participant"),
+        ({"allowed": {"anna": "F" * 64}}, "the identity key of anna is not 64 lower-case hex digits"),
+    ],
+)
+def test_refuses_impossible_settings(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        make_settings(**change)  # type: ignore[arg-type]
+
+
+def test_a_state_can_be_read_back() -> None:
+    state = {"second": np.array([1.5, -2.0], np.float32), "first": np.zeros(2, np.float32)}
+    data = write_state(state)
+    assert data == write_state(dict(reversed(state.items())))
+    again = read_state(data)
+    assert {name: list(values) for name, values in again.items()} == {"second": [1.5, -2.0], "first": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("data", [b"\xc1", msgspec.msgpack.encode({"first": b"xyz"}), msgspec.msgpack.encode([1])])
+def test_a_state_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(StorageError, match="strategy's state can't be read"):
+        read_state(data)
+
+
+async def test_a_slow_watcher_loses_the_oldest_events() -> None:
+    watchers = Watchers()
+    with watchers.watch() as queue:
+        for number in range(BACKLOG + 10):
+            watchers.show(make_event(EventKind.PROGRESS, number))
+        watchers.close()
+        seen = [event.data async for event in heard(queue, 1.0) if event is not None]
+    assert seen == [b"%d" % number for number in range(11, BACKLOG + 10)]
+
+
+async def test_a_silent_watch_beats_its_heart() -> None:
+    with Watchers().watch() as queue:
+        async for event in heard(queue, 0.01):
+            assert event is None
+            break
+    await asyncio.sleep(0)
