@@ -126,28 +126,37 @@ class FixedPoint:
         return math.ldexp(1.0, -self.fraction_bits)
 
     def encode(
-        self, values: Vector, weight: int, dither: NDArray[np.uint32], layout: Layout | None = None
+        self,
+        values: Vector,
+        weight: int,
+        dither: NDArray[np.uint32],
+        layout: Layout | None = None,
+        *,
+        factor: float = 1.0,
+        peak: float | None = None,
+        out: IntVector | None = None,
     ) -> tuple[IntVector, int]:
         """Weight, saturate and round a vector; return the integers and how many entries were saturated.
 
         values: float32, shape (length,). weight (a): 0 to max_weight. dither: uint32, shape (length,), uniform and
-        fresh; it decides the rounding. layout: names the parameter in an error.
+        fresh; it decides the rounding. layout: names the parameter in an error. factor: > 0, multiplies every entry
+        first: clipping costs no pass of its own. peak: no |entry| is larger, and all are finite, as a norm proves; it
+        is searched for if None. out: takes the integers, shape (length,), dtype `container(bits)`.
         Guaranteed: every integer is in -K..K, mod 2^bits; same arguments, same bytes.
         Raises DataError if an entry is NaN or infinite, or if weight, shapes or dtypes do not fit.
         """
         self._check(values, weight, dither)
-        scale = math.ldexp(weight / self.max_weight, self.fraction_bits)
-        result = np.empty(len(values), container(self.bits))
+        scale = math.ldexp(weight / self.max_weight * factor, self.fraction_bits)
+        result = np.empty(len(values), container(self.bits)) if out is None else out
         chunks = _Chunks(self.limit, scale)
         encode_chunk = chunks.narrow if self.limit < NARROW_LIMIT else chunks.wide
         saturated = 0
         for begin in range(0, len(values), CHUNK_ELEMENTS):
             part = slice(begin, begin + CHUNK_ELEMENTS)
-            low, high = float(values[part].min()), float(values[part].max())
-            if not (math.isfinite(low) and math.isfinite(high)):
+            largest = _peak(values[part]) if peak is None else peak
+            if not math.isfinite(largest):
                 require_finite(values, layout)
-            saturates = max(-low, high) * scale > self.limit
-            saturated += encode_chunk(values[part], dither[part], result[part], saturates)
+            saturated += encode_chunk(values[part], dither[part], result[part], largest * scale > self.limit)
         if self.bits < result.dtype.itemsize * 8:
             result &= result.dtype.type((1 << self.bits) - 1)
         return result, saturated
@@ -268,6 +277,12 @@ class _Chunks:
         np.copyto(fixed, real, casting="unsafe")
         np.copyto(lower, fixed, casting="unsafe")
         return np.less(dither, lower, out=up).view(np.uint8)
+
+
+def _peak(values: Vector) -> float:
+    """Return the largest |entry|: NaN or infinite if there is one that is."""
+    low, high = float(values.min()), float(values.max())
+    return max(-low, high) if math.isfinite(low + high) else math.nan
 
 
 def _saturate(real: NDArray[np.float64], bound: float) -> int:

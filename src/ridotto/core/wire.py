@@ -33,7 +33,7 @@ PREFIX = struct.Struct("<BI")
 HEADER_LIMIT = 8 << 20
 """Largest header in bytes. A complete shard of 128 needs about 25 kB; this leaves room for graphs of 10,000."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*\Z")]
 """A participant's name: 1 to 64 letters, digits and . _ @ -, the first a letter or a digit."""
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")

@@ -54,7 +54,7 @@ class Params:
 
     def __post_init__(self) -> None:
         normal_url(self.url)
-        if self.name is not None and (NAME_PATTERN.match(self.name) is None or self.name in (COORDINATOR, SELF)):
+        if self.name is not None and (NAME_PATTERN.fullmatch(self.name) is None or self.name in (COORDINATOR, SELF)):
             raise ConfigError(
                 f"{self.name!r} can't name a participant: 1 to 64 letters, digits and . _ @ -, the first a letter or a "
                 f'digit, and neither "{COORDINATOR}" nor "{SELF}"'

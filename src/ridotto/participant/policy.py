@@ -94,7 +94,7 @@ def _check_roster(value: Any) -> None:
     if not isinstance(value, dict):
         raise ConfigError(f"roster is {value!r}, expected a table: name = identity key")
     for name, key in value.items():
-        if NAME_PATTERN.match(name) is None:
+        if NAME_PATTERN.fullmatch(name) is None:
             raise ConfigError(f"roster has {name!r}, which is not a participant's name")
         try:
             msgspec.convert(key, HexKey)

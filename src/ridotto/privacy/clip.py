@@ -18,7 +18,7 @@ ROWS, ROW_ELEMENTS = 8, 1 << 13
 than 10,000 elements, which takes longer than to add them up."""
 
 ROUNDING = 1.0 - 2.0**-22
-"""Scale by this much less than exactly: it outweighs rounding the factor and every product to float32 (2^-24 each)."""
+"""Scale by this much less than exactly: it outweighs rounding every product to float32 (2^-24)."""
 
 
 def clip(vector: Vector, bound: float) -> tuple[Vector, float]:
@@ -38,7 +38,16 @@ def clip(vector: Vector, bound: float) -> tuple[Vector, float]:
         raise ValueError("a vector with NaN or infinite elements can't be clipped")
     if norm <= bound:
         return vector, norm
-    return vector * np.float32(bound / norm * ROUNDING), norm
+    # In float64, because a float32 factor loses its digits below 1e-38.
+    return (vector * np.float64(clip_factor(norm, bound))).astype(np.float32), norm
+
+
+def clip_factor(norm: float, bound: float) -> float:
+    """Return by what to multiply a vector of this l2 norm to bring it to `bound`: 1, or a little less than needed.
+
+    For whoever scales anyway, as the encoder does, and need not pay for a pass of its own.
+    """
+    return 1.0 if norm <= bound else bound / norm * ROUNDING
 
 
 def l2_norm(vector: Vector) -> float:

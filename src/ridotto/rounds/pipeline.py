@@ -10,6 +10,7 @@ and nobody's own value is ever in clear.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from ridotto.core.rng import SEED_BYTES, Rng
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.crypto.prg import dither
 from ridotto.errors import DataError
-from ridotto.privacy.clip import clip
+from ridotto.privacy.clip import clip_factor, l2_norm
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.lanes import Lanes, LaneSums
 
@@ -82,22 +83,29 @@ class Pipeline:
         if examples < 1:
             raise DataError("there are no examples to train on; a participant without data can't take part")
         weight = min(examples, self.plan.max_examples)
-        require_finite(update, layout)
-        if self.plan.clip is not None:
-            update, _ = clip(update, self.plan.clip)
+        # One pass tells that all is finite, how much to clip, and that no entry is larger than the norm.
+        norm = l2_norm(update)
+        if not math.isfinite(norm):
+            require_finite(update, layout)
+        factor = 1.0 if self.plan.clip is None else clip_factor(norm, self.plan.clip)
         steps = [self._steps(name, metrics) * weight for name in sorted(self.plan.metrics)]
         vector = np.empty(self.length, container(self.plan.bits))
-        saturated = self._encode_entries(update, weight, rng, vector[: self.parameters])
+        saturated = self._encode_entries(update, weight, rng, (norm, factor), vector[: self.parameters])
         vector[self.parameters :] = self.lanes.write([weight, saturated, *steps])
         return vector
 
-    def _encode_entries(self, update: Vector, weight: int, rng: Rng, out: IntVector) -> int:
-        """Encode block by block into `out`; return how many entries were cut off."""
+    def _encode_entries(
+        self, update: Vector, weight: int, rng: Rng, scaling: tuple[float, float], out: IntVector
+    ) -> int:
+        """Encode block by block into `out`; return how many entries were cut off. scaling: norm, clip factor."""
+        norm, factor = scaling
+        # Where the norm itself is within the range, no entry needs to be looked at.
+        peak = norm if norm * factor <= self.plan.value_range else None
         fixed, saturated = self.plan.fixed_point(), 0
         for begin in range(0, self.parameters, BLOCK_ELEMENTS):
             block = slice(begin, begin + BLOCK_ELEMENTS)
             words = dither(rng.bytes(SEED_BYTES), len(update[block]))
-            out[block], outside = fixed.encode(update[block], weight, words)
+            _, outside = fixed.encode(update[block], weight, words, factor=factor, peak=peak, out=out[block])
             saturated += outside
         return saturated
 

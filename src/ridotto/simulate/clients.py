@@ -136,7 +136,7 @@ def _check_names(names: Sequence[str], count: int) -> None:
     seen: set[str] = set()
     for name in names:
         # These names go into the real machines, which refuse any other.
-        if not isinstance(name, str) or not NAME_PATTERN.match(name) or name in (COORDINATOR, SELF):
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name) or name in (COORDINATOR, SELF):
             raise ConfigError(
                 f"{name!r} can't name a client: 1 to 64 letters, digits and . _ @ -, the first a letter or a digit, "
                 f"and not {COORDINATOR!r} or {SELF!r}"
