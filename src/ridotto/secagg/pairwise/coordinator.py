@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
 
 from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
 from ridotto.core.packing import packed_size
-from ridotto.core.wire import Message
+from ridotto.core.wire import Message, digest
 from ridotto.crypto.seal import ExchangeKey, verify
 from ridotto.errors import LocalProtocolError, PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.binding import CONSISTENCY_CONTEXT, KEYS_CONTEXT, keys_statement, survivors_statement
@@ -51,18 +51,12 @@ class PairwiseCoordinator:
         self._size = packed_size(session.length, session.bits)
         self._names = [member.name for member in session.members]
         self._index = {name: index for index, name in enumerate(self._names)}
+        # What was answered, by step and member, is remembered by its hash. The messages themselves go as soon as they
+        # were passed on, so that memory does not grow with every box and share of everybody.
+        self._answers: tuple[dict[int, bytes], ...] = tuple({} for _ in STEPS)
         self._keys: dict[int, PublicKeys] = {}
         self._shares: dict[int, SealedShares] = {}
-        self._masked: dict[int, Masked] = {}
         self._votes: dict[int, Consistency] = {}
-        self._unmasks: dict[int, Unmask] = {}
-        self._answers: tuple[dict[int, Any], ...] = (
-            self._keys,
-            self._shares,
-            self._masked,
-            self._votes,
-            self._unmasks,
-        )
         self._step = 0
         self._expected = set(self._index.values())
         self._lost: dict[int, str] = {}
@@ -87,10 +81,12 @@ class PairwiseCoordinator:
         member = self._member(sender)
         if type(message) not in STEPS:
             raise PeerProtocolError(sender, f"a participant does not send {type(message).__name__}")
-        if self._is_repeated(member, message):
+        said = digest(msgspec.msgpack.encode(message))
+        if self._is_repeated(member, type(message), said):
             return []
         self._check(member, message)
-        self._answers[self._step][member] = message
+        self._keep(member, message)
+        self._answers[self._step][member] = said
         fold: list[Effect] = []
         if isinstance(message, Masked):
             fold = [Do(Fold(self._sid, sender, message.digest))]
@@ -109,12 +105,11 @@ class PairwiseCoordinator:
         self._lost[member] = why
         return [self._progress(), *self._advance_when_complete(now)]
 
-    def _is_repeated(self, member: int, message: Message) -> bool:
+    def _is_repeated(self, member: int, kind: type[Message], said: bytes) -> bool:
         """Tell a repetition from a first message; refuse what is out of its time."""
-        name, kind = self._names[member], type(message)
-        step = STEPS.index(kind)
+        name, step = self._names[member], STEPS.index(kind)
         earlier = self._answers[step].get(member)
-        if earlier is not None and earlier != message:
+        if earlier is not None and earlier != said:
             raise PeerProtocolError(name, f"sent a second, different {kind.__name__}")
         if earlier is not None:
             return True
@@ -147,6 +142,17 @@ class PairwiseCoordinator:
             case Unmask():
                 self._opening.take(member, message)
 
+    def _keep(self, member: int, message: Message) -> None:
+        """Keep what a later step needs of a message that was accepted."""
+        match message:
+            case PublicKeys():
+                self._keys[member] = message
+                self._shown |= {message.exchange, message.mask}
+            case SealedShares():
+                self._shares[member] = message
+            case Consistency():
+                self._votes[member] = message
+
     def _check_keys(self, name: str, member: int, message: PublicKeys) -> None:
         statement = keys_statement(self._sid, member, message.exchange, message.mask)
         self._verify(member, KEYS_CONTEXT, statement, message.signature, "keys")
@@ -159,7 +165,6 @@ class PairwiseCoordinator:
             raise PeerProtocolError(name, "its keys are unusable") from error
         if len(publics) < 2 or publics & self._shown:
             raise PeerProtocolError(name, "its keys are somebody else's, or twice the same")
-        self._shown |= publics
 
     def _check_shares(self, name: str, member: int, message: SealedShares) -> None:
         if message.book != self._group.book:
@@ -207,6 +212,7 @@ class PairwiseCoordinator:
             KeyEntry(m, self._keys[m].exchange, self._keys[m].mask, self._keys[m].signature) for m in members
         )
         self._group = form_group(self._session, self._sid, entries)
+        self._keys.clear()
         return self._send_all(members, KeyBook(self._sid, entries))
 
     def _deliver(self, members: list[int]) -> list[Effect]:
@@ -218,6 +224,7 @@ class PairwiseCoordinator:
                 if holder in boxes:
                     seed_share, mask_share = commitments_at(message, places[holder])
                     boxes[holder].append(Box(owner, sealed, seed_share, mask_share))
+            self._shares[owner] = msgspec.structs.replace(message, boxes=())
         return [Send(self._names[member], Delivery(self._sid, tuple(boxes[member]))) for member in members]
 
     def _name_survivors(self, members: list[int]) -> list[Effect]:
@@ -229,6 +236,7 @@ class PairwiseCoordinator:
             self._names, self._session.corrupt, self._sid, self._group, self._shares, self._included
         )
         votes = tuple(Vote(member, self._votes[member].signature) for member in members)
+        self._votes.clear()
         return self._send_all(members, Evidence(self._sid, votes))
 
     def _open(self, members: list[int]) -> list[Effect]:
@@ -259,6 +267,6 @@ class PairwiseCoordinator:
 
     def _progress(self) -> Publish:
         kind = STEPS[self._step].__name__ if self._step < len(STEPS) else "Open"
-        answered = self._answers[self._step] if self._step < len(STEPS) else {}
+        answered: dict[int, bytes] = self._answers[self._step] if self._step < len(STEPS) else {}
         waiting = tuple(self._names[m] for m in sorted(self._expected - set(answered)))
         return Publish(Progress(self._session.round, self._session.shard, kind, len(answered), waiting))
