@@ -39,15 +39,21 @@ class Presence:
 
 
 class Mailboxes:
-    """Keep every participant's frames of the current attempt, and wake who waits for more."""
+    """Keep every participant's frames of the current attempt until they are acknowledged, and wake who waits for more.
+
+    Asking for what follows the first N frames acknowledges those: a participant stores a frame before it asks for the
+    next. So memory holds what is under way, and not what everybody was ever sent.
+    """
 
     def __init__(self) -> None:
         self._frames: dict[str, list[bytes]] = {}
+        self._dropped: dict[str, int] = {}
         self._waiting: dict[str, asyncio.Event] = {}
 
     def clear(self) -> None:
         """Drop every frame: another attempt begins."""
         self._frames.clear()
+        self._dropped.clear()
 
     def deliver(self, sent: Iterable[tuple[str, bytes]]) -> None:
         """Append frames in order, and wake their receivers."""
@@ -56,8 +62,18 @@ class Mailboxes:
             self._wake(name)
 
     def frames(self, name: str, after: int) -> list[bytes]:
-        """Return a participant's frames after the first `after` ones."""
-        return self._frames.get(name, [])[after:]
+        """Return a participant's frames after the first `after` ones, and forget those.
+
+        Who asks for frames that it acknowledged before has lost its state, and gets none: it can't go on in this
+        attempt.
+        """
+        frames, dropped = self._frames.get(name, []), self._dropped.get(name, 0)
+        if after < dropped:
+            return []
+        acknowledged = min(after - dropped, len(frames))
+        del frames[:acknowledged]
+        self._dropped[name] = dropped + acknowledged
+        return list(frames)
 
     async def changed(self, name: str, timeout_s: float) -> None:
         """Return when there is something new for `name`, or when time is up."""
