@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ STOP_S = 10.0
 STARTUP_S = 30.0
 BACKLOG = 2048
 """Connections that wait to be accepted: a whole cohort may come at once."""
+
+THREADS = 2
+"""One takes steps, one checks what comes in. More threads would only keep more memory: each gets an arena of its own
+from malloc, and the peak with 1,000 participants rose by 40 MB."""
 
 LOGGING = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
 """granian would set logging up anew and close the handlers of the program that it runs in; this changes levels only."""
@@ -94,6 +99,7 @@ def free_port(host: str, port: int) -> int:
 
 async def _serve(federation: Federation, server: ServerSettings, ready: Callable[[str], None] | None) -> None:
     port = free_port(server.host, server.port)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "ridotto"))
     stop = asyncio.Event()
     _on_signals(stop)
     http = _server(federation, server, port)
