@@ -11,7 +11,7 @@ from bench.federation import Federation, names_of
 from bench.floor import mask_seconds
 from bench.measure import Bar, Line, Lines, timed
 from bench.parts import Parts
-from ridotto.rounds.plan import Pairwise, Plan
+from ridotto.rounds.plan import Pairwise, Plan, Risk
 
 BITS = 32
 
@@ -33,7 +33,8 @@ class Case:
         return f"round: n = {self.count:,}, d = {self.length:,}{kind}{lost}"
 
     def make(self) -> Federation:
-        plan = Plan(cohort=self.count, bits=BITS, protocol=Pairwise(graph=self.graph))
+        known = (Risk.SPARSE_GRAPH,) if self.graph == "sparse" else ()
+        plan = Plan(cohort=self.count, bits=BITS, protocol=Pairwise(graph=self.graph), i_know=known)
         return Federation(plan, self.length, names_of(self.count)[: round(self.count * self.lost)])
 
 

@@ -68,6 +68,7 @@ def members(count: int) -> tuple[Member, ...]:
             "no sparse graph over 10 tolerates 4 corrupt",
         ),
         ({"cohort": 1, "protocol": Pairwise(corrupt=0.0), "i_know": KNOWN}, "masks need two"),
+        ({"cohort": 500, "protocol": Pairwise(graph="sparse")}, 'say i_know = \\["sparse-graph"\\]'),
         ({"cohort": 2}, 'say i_know = \\["small-cohort"\\]'),
     ],
 )
@@ -202,7 +203,12 @@ def test_fewer_participants_may_make_a_larger_session_and_the_plan_counts_on_it(
 
 def test_a_sparse_plan_has_no_cohort_where_there_is_no_graph() -> None:
     """Of four, one may be corrupt and one may leave: no graph with fewer than three neighbours each survives that."""
-    plan = Plan(cohort=200, minimum=4, protocol=Pairwise(graph="sparse", corrupt=0.005, drop_out=0.1))
+    plan = Plan(
+        cohort=200,
+        minimum=4,
+        protocol=Pairwise(graph="sparse", corrupt=0.005, drop_out=0.1),
+        i_know=(Risk.SPARSE_GRAPH,),
+    )
     assert plan.sparse(200)[0] > 0
     assert plan.cohort_of(200) == 200
     assert plan.cohort_of(4) == 0

@@ -47,6 +47,9 @@ class Risk(StrEnum):
     NO_PROTECTION = "no-protection"
     """The coordinator sees every update."""
 
+    SPARSE_GRAPH = "sparse-graph"
+    """Masks are safe only while drop-outs are random and nobody makes up keys until the graph suits it."""
+
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stand above what plans and configuration files are made of."""
@@ -282,6 +285,18 @@ class Plan(_Settings, frozen=True, kw_only=True):
         """Return what this plan does not protect against, in sentences."""
         if isinstance(self.protocol, Ideal):
             return {Risk.NO_PROTECTION: 'With protocol "ideal" the coordinator sees every update in clear.'}
+        return self._sparse_risk() | self._cohort_risk()
+
+    def _sparse_risk(self) -> dict[Risk, str]:
+        if isinstance(self.protocol, Ideal) or self.protocol.graph == "complete":
+            return {}
+        sentence = (
+            "With a sparse graph an update is hidden only while drop-outs are random: not from a coordinator that "
+            "chooses whom to drop, or tries key books until the graph suits it."
+        )
+        return {Risk.SPARSE_GRAPH: sentence}
+
+    def _cohort_risk(self) -> dict[Risk, str]:
         # The largest session has most corrupt members, and may be opened with as few contributions as any other.
         corrupt = self.corrupt_of(self._largest_session)
         honest = self.least - corrupt

@@ -7,7 +7,9 @@ Sparse graph (Bell et al., "Secure Single-Server Aggregation with (Poly)Logarith
 "SecAgg+"): a Harary graph of degree k over a permutation that nobody knows before the keys are fixed.
 Its limits: the parameters hold against a coordinator that lies to each neighbourhood, with drop-outs that happen
 at random. They do *not* hold against one that chooses whom to drop after it has seen the graph; that needs the far
-larger k of Bell et al., section 4. Hence the complete graph is the default.
+larger k of Bell et al., section 4. Nor against one that tries many key books with keys of its corrupt members until
+the permutation suits it: 2^-40 is the chance per try. Hence the complete graph is the default, and a plan for a
+sparse one has to say that it knows (`Risk.SPARSE_GRAPH`).
 
 All tails are those of the hypergeometric distribution, by logarithms of the gamma function; they are compared with
 thresholds 10 orders of magnitude away from where rounding could matter. The plan of a hostile coordinator is searched
