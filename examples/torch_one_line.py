@@ -44,6 +44,7 @@ def main():
     parser.add_argument("--state", type=pathlib.Path)
     given = parser.parse_args()
 
+    torch.manual_seed(given.number)
     task = digits(clients=3)  # stands for your own data
     data = tuple(torch.from_numpy(part) for part in task.clients[given.number])
     model = make_model()
@@ -55,7 +56,7 @@ def main():
         "policy": ridotto.Policy(i_know=("small-cohort",)),
     }
 
-    # for epoch in range(5):                                                         # before
+    # for epoch in range(10):                                                        # before
     for epoch in ridotto.rounds(given.url, model, examples=len(data[1]), **settings):  # after
         train_one_epoch(model, data)
         print(f"epoch {epoch}: trained on {len(data[1])} digits", flush=True)

@@ -67,4 +67,4 @@ def test_one_changed_line_makes_a_torch_script_a_participant(examples, served, t
     last = {out.splitlines()[-1] for out, _ in said}
     assert len(last) == 1  # all three hold the same model
     assert float(last.pop().rpartition(": ")[2]) > 0.85
-    assert all(out.count("trained on") == 5 for out, _ in said)
+    assert all(out.count("trained on") == 10 for out, _ in said)
