@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import ConfigError, DataError
+from ridotto.learn.adapt import adapt
 from ridotto.learn.numpy_trainer import FunctionTrainer, NumpyTrainer, TreeModel
-from ridotto.learn.trainer import adapt
 
 
 def examples(count: int, features: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -30,7 +30,7 @@ def test_an_absent_library_is_named_with_the_way_to_get_it(
 def test_adapting_a_tree_imports_no_library() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from ridotto.learn.trainer import adapt\n"
+        "from ridotto.learn.adapt import adapt\n"
         "import ridotto.learn.strategy, ridotto.learn.numpy_trainer\n"
         "adapt({'weight': np.zeros(2)}).write(np.ones(2, np.float32))\n"
         "print([name for name in ('torch', 'jax', 'sklearn') if name in sys.modules])\n"

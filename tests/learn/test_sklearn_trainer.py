@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import ConfigError, DataError
-from ridotto.learn.trainer import adapt
+from ridotto.learn.adapt import adapt
 
 pytest.importorskip("sklearn", reason="scikit-learn is an extra")
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import DataError
-from ridotto.learn.trainer import adapt
+from ridotto.learn.adapt import adapt
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra")
 

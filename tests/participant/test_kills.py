@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from ridotto.learn.trainer import adapt
+from ridotto.learn.adapt import adapt
 from ridotto.participant.rounds import follow
 from ridotto.participant.state import StateFile
 from tests.participant.bench import Bench, StepTrainer, take_part

@@ -14,7 +14,7 @@ import pytest
 import ridotto
 from ridotto.core.vector import Layout
 from ridotto.errors import ConfigError, ConsentError, DataError, RoundFailedError
-from ridotto.learn.trainer import adapt
+from ridotto.learn.adapt import adapt
 from ridotto.participant import enter
 from ridotto.participant.rounds import Round, rounds
 from ridotto.rounds.messages import Decline

@@ -1,10 +1,10 @@
-"""What a trainer and a model adapter must offer, and the way from a user's object to its adapter.
+"""What a trainer and a model adapter must offer.
 
 A `Trainer` is for those who hand training over (simulation, `ridotto join`): vector in, trained vector out. It keeps
 nothing from one call to the next, so one trainer serves any number of clients in any order.
 
 A `Model` is for those who keep their own training loop (`ridotto.rounds(url, model, ...)`): it reads the parameters of
-a live object and writes new ones into it.
+a live object and writes new ones into it; `learn.adapt` finds the adapter of an object.
 
 Below both, a model is one float32 vector; the `Layout` says which element belongs to which named parameter.
 """
@@ -72,38 +72,6 @@ class Model(Protocol):
 
     def write(self, vector: Vector) -> None:
         """Put `vector` into the object, in place. Raises DataError if the length does not fit."""
-
-
-def adapt(model: object) -> Model:
-    """Return the adapter for a user's model object.
-
-    model: a torch module, a fitted scikit-learn estimator, or a dict or tree of NumPy or JAX arrays. The library is
-    recognised by the names of the object's base classes, so none is imported for an object of another.
-    Raises DataError naming the type and the supported ones.
-
-    >>> import numpy as np
-    >>> model = {"weight": np.zeros((3, 2), np.float32)}
-    >>> adapt(model).write(np.ones(6, np.float32))
-    >>> float(model["weight"].sum())
-    6.0
-    """
-    bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
-    if "torch.nn.modules.module.Module" in bases:
-        from ridotto.learn.torch_trainer import TorchModel
-
-        return TorchModel(model)
-    if "sklearn.base.BaseEstimator" in bases:
-        from ridotto.learn.sklearn_trainer import SklearnModel
-
-        return SklearnModel(model)
-    if isinstance(model, (dict, list)):
-        from ridotto.learn.numpy_trainer import TreeModel
-
-        return TreeModel(model)
-    raise DataError(
-        f"a model of type {type(model).__module__}.{type(model).__qualname__} is not supported: give a torch module, "
-        "a scikit-learn estimator, or a dict or list (nested as you like) of NumPy or JAX arrays"
-    )
 
 
 def finished(layout: Layout, vector: Vector, examples: int, metrics: Mapping[str, float]) -> LocalResult:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from ridotto.errors import DataError
-from ridotto.learn.trainer import Model, adapt
+from ridotto.learn.adapt import adapt
+from ridotto.learn.trainer import Model
 from ridotto.participant.client import PATIENCE_S
 from ridotto.participant.enter import Params, enter
 from ridotto.participant.loop import Participation
