@@ -1,6 +1,6 @@
 """Settings for every test: how hypothesis looks for examples.
 
-default   no deadline (shared machines stall), new examples in every run
+default   no deadline and no complaint about slow drawing (shared machines stall), new examples in every run
 ci        the same examples in every run, so that a red build is red for whoever looks into it
 fuzz      many more examples; `make fuzz` asks for it
 """
@@ -11,9 +11,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+SLOW = [HealthCheck.too_slow]
+
+settings.register_profile("default", deadline=None, suppress_health_check=SLOW)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=SLOW)
 settings.register_profile(
-    "fuzz", deadline=None, max_examples=20_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "fuzz", deadline=None, max_examples=20_000, suppress_health_check=[*SLOW, HealthCheck.data_too_large]
 )
 settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -26,7 +26,8 @@ def examples(tmp_path) -> Path:
 
 @pytest.fixture
 def served(examples) -> Iterator[dict[str, str]]:
-    """What the coordinator of examples/server.toml says when it listens."""
+    """What the coordinator of examples/server.toml says when it listens. Its program is a PyTorch script."""
+    pytest.importorskip("torch", reason="PyTorch is an extra")
     command = [sys.executable, "-m", "ridotto", "serve", str(examples / "server.toml"), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -49,7 +50,6 @@ def test_the_simulation_learns(examples, capsys):
 
 
 def test_one_changed_line_makes_a_torch_script_a_participant(examples, served, tmp_path):
-    pytest.importorskip("torch")
     tokens = Path(served["tokens"]).read_text(encoding="utf-8").split()
     script = str(examples / "torch_one_line.py")
     participants = [
