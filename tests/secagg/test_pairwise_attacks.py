@@ -15,7 +15,10 @@ from ridotto.errors import PeerProtocolError, PlanError
 from ridotto.secagg.binding import CONSISTENCY_CONTEXT, KEYS_CONTEXT, keys_statement, survivors_statement
 from ridotto.secagg.graph import complete_threshold
 from ridotto.secagg.messages import (
+    Box,
+    Delivery,
     Evidence,
+    KeyBook,
     KeyEntry,
     PublicKeys,
     Survivors,
@@ -220,6 +223,45 @@ def test_4_5_forged_and_repeated_votes_are_refused() -> None:
         world = World(make_session(), tamper=lying("Evidence", lie, to="p000"))
         world.run()
         assert COORDINATOR in world.refused
+
+
+def test_4_12_members_that_only_seem_to_be_there_do_not_count_towards_the_minimum() -> None:
+    """Four of six are there, which is the threshold, and the minimum is six.
+
+    The coordinator announced the same session before, let p004 and p005 leave it after they had shared, and so knows
+    their mask keys of that time. It shows those again: six keys, six boxes, six survivors, and masks towards p004 and
+    p005 that it can remove. The sum over the four that are there would be open if their four signatures were enough.
+    """
+    session = make_session(count=6, minimum=6, corrupt=1)
+    sid, there = session_id(session), [participant(session, index) for index in range(4)]
+    keys = [machine.start(0.0)[0].message for machine in (*there, participant(session, 4), participant(session, 5))]
+    entries = tuple(KeyEntry(i, key.exchange, key.mask, key.signature) for i, key in enumerate(keys))
+    shared = [machine.receive(COORDINATOR, KeyBook(sid, entries), 0.0)[0].message for machine in there]
+    assert complete_threshold(6, 1) == len(there)
+    votes = []
+    for index, machine in enumerate(there):
+        boxes = tuple(
+            Box(owner, shared[owner].boxes[index - (owner < index)], b"c" * 32, b"c" * 32)
+            if owner < len(there)
+            else Box(owner, b"b" * 88, b"c" * 32, b"c" * 32)
+            for owner in range(6)
+            if owner != index
+        )
+        machine.receive(COORDINATOR, Delivery(sid, boxes), 0.0)
+        votes.append(
+            Vote(index, machine.receive(COORDINATOR, Survivors(sid, tuple(range(6))), 0.0)[0].message.signature)
+        )
+    for machine in there:
+        with pytest.raises(PeerProtocolError, match="4 members vouch for its survivor list, 6 are needed"):
+            machine.receive(COORDINATOR, Evidence(sid, tuple(votes)), 0.0)
+
+
+def test_4_12_a_list_that_fewer_than_the_minimum_sign_is_not_opened() -> None:
+    """The honest coordinator does not ask for what nobody would answer."""
+    world = World(make_session(minimum=5), tamper=lying("Consistency", lambda e: None, sender="p004"))
+    finish = world.run()
+    assert str(finish.error) == "TOO_FEW: 4 sent Consistency, 5 are needed"
+    assert not [e for e in world.sent if kind_of(e) in ("Evidence", "Unmask")]
 
 
 def test_4_14_a_participant_answers_one_survivor_list_only() -> None:

@@ -200,10 +200,10 @@ class PairwiseCoordinator:
         return effects if self._step >= len(STEPS) else [*effects, Wake(self._deadline), self._progress()]
 
     def _required(self, kind: type[Message]) -> int:
-        """Return how many must answer a step: the minimum for inputs, the threshold wherever shares are needed."""
+        """Return how many must answer a step: the minimum until the list is signed, the threshold for its shares."""
         if kind is PublicKeys:
             return self._session.minimum
-        if kind in (Consistency, Unmask):
+        if kind is Unmask:
             return self._group.threshold
         return max(self._session.minimum, self._group.threshold)
 

@@ -256,17 +256,20 @@ class PairwiseParticipant:
         holders = set(self._group.holders[self._me]) & set(self._included)
         if voters != sorted(set(voters)):
             raise _refuse("its evidence is not sorted by member")
-        counted = 0
-        # Verifying stops at the threshold: more signatures could not change the answer.
+        # Keys alone prove nobody's presence: they may be of an earlier session with the same sid, or of members that
+        # were shown another key book. Only who signs this list has masked towards all of it, so the minimum is counted
+        # in signatures.
+        counted, needed = 0, max(self._group.threshold, self._least())
+        # Verifying stops there: more signatures could not change the answer.
         for vote in (vote for vote in votes if vote.member in holders):
-            if counted == self._group.threshold:
+            if counted == needed:
                 return
             member = self._session.members[vote.member]
             what = f"the survivor list as {member.name} signed it"
             _check(what, member.key, CONSISTENCY_CONTEXT, statement, vote.signature)
             counted += 1
-        if counted < self._group.threshold:
-            raise _refuse(f"{counted} members vouch for its survivor list, {self._group.threshold} are needed")
+        if counted < needed:
+            raise _refuse(f"{counted} members vouch for its survivor list, {needed} are needed")
 
 
 def _check(what: str, key: bytes, context: str, statement: bytes, signature: bytes) -> None:
