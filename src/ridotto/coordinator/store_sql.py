@@ -114,8 +114,13 @@ class SqlStore:
             self._engine: Engine = create_engine(url)
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _configure_sqlite)
-            _metadata.create_all(self._engine)
-            self._check_schema()
+        try:
+            with self._reported("open"):
+                _metadata.create_all(self._engine)
+                self._check_schema()
+        except StorageError:
+            self.close()
+            raise
 
     @classmethod
     def in_file(cls, path: Path) -> SqlStore:
