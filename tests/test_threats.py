@@ -17,7 +17,7 @@ ROWS = {int(number): row for row in TEXT.splitlines() for number in re.findall(r
 @pytest.mark.parametrize(("path", "name"), NAMED)
 def test_every_named_test_exists(path: str, name: str) -> None:
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def test_every_attack_has_a_row_with_a_test_or_says_that_nothing_protects() -> None:

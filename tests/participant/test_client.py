@@ -91,7 +91,7 @@ def test_a_prefix_before_the_interface_is_not_signed():
         httpx.ConnectError("connection refused"),
         httpx.ReadTimeout("timed out"),
         httpx.RemoteProtocolError("server disconnected"),
-        *(problem(status, "not now") for status in (429, 500, 502, 503, 504, 507)),
+        *(problem(status, "not now") for status in (408, 429, 500, 502, 503, 504, 507)),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,7 @@ class _Service:
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
         self._budget = Budget(federation.settings.upload_limit_bytes)
+        self._uploads: dict[str, FrameBody] = {}
         self._codec = Codec(*messages_of_all(), attachment_limit=federation.vector_bytes)
         plan = federation.settings.plan
         members = min(plan.cohort, plan.session_limit)
@@ -128,7 +130,8 @@ class _Service:
             # Who is still writing when the connection is closed never reads why.
             await body.discard()
             raise
-        async with self._budget.hold(length):
+        vector_bytes = length - len(head)
+        async with self._only_upload(name, body, vector_bytes), self._budget.hold(vector_bytes):
             frame = await body.rest()
             if length > INLINE_BYTES:
                 message, attachment = await asyncio.to_thread(self._codec.decode, frame, name)
@@ -136,6 +139,22 @@ class _Service:
                 message, attachment = self._codec.decode(frame, name)
             await self._federation.submit(Input(name, attempt, message, head, attachment))
         return Response(status_code=204)
+
+    @asynccontextmanager
+    async def _only_upload(self, name: str, body: FrameBody, vector_bytes: int) -> AsyncIterator[None]:
+        """Let a participant's newest vector stand for it: many slow ones would take everybody's room."""
+        if not vector_bytes:
+            yield
+            return
+        earlier = self._uploads.get(name)
+        if earlier is not None:
+            earlier.give_up()
+        self._uploads[name] = body
+        try:
+            yield
+        finally:
+            if self._uploads.get(name) is body:
+                del self._uploads[name]
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["sha256"]

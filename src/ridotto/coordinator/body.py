@@ -2,7 +2,8 @@
 
 A frame's header is read first. Once its signature has told who sends, the rest goes straight to its place in one
 buffer. How much all uploads together may hold is limited by a `Budget`; who waits for room has not been read yet, and
-the network holds it back. So memory does not grow with the number of participants.
+the network holds it back. So memory does not grow with the number of participants. The time that a body may take
+begins when it is read: nobody is late because others were before it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,14 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, size_bytes: int) -> AsyncIterator[None]:
-        """Wait until there is room, and hold it. One that is larger than the limit gets all of it."""
+        """Wait until there is room, and hold it. One that is larger than the limit gets all of it.
+
+        Who needs no room does not wait: messages without a vector must not stand behind a slow upload.
+        """
         size_bytes = min(size_bytes, self._limit_bytes)
+        if not size_bytes:
+            yield
+            return
         await self._acquire(size_bytes)
         try:
             yield
@@ -101,13 +108,17 @@ class FrameBody:
         self._received = 0
         self._more = True
         self._head_bytes = 0
-        self._deadline = asyncio.get_running_loop().time() + PATIENCE_S + length / SLOWEST_BYTES_PER_S
+        self._given_up = False
+        self._reading: asyncio.Timeout | None = None
+        self._deadline = 0.0
 
     async def head(self, limit_bytes: int) -> bytes:
         """Return a frame's prefix and header.
 
-        limit_bytes: longest header. Raises RefusalError if it is longer, or does not fit the body.
+        limit_bytes: longest header. Raises RefusalError if it is longer, or does not fit the body, or does not come in
+        the time that a header takes: nobody knows yet who sends, so what the body says of its length buys no time.
         """
+        self._allow(limit_bytes)
         while self._received < PREFIX.size and self._more:
             self._begun.append(await self._next())
         begun = b"".join(self._begun)
@@ -130,6 +141,7 @@ class FrameBody:
 
         Raises RefusalError if it ends early or late.
         """
+        self._allow(self._length - self._received)
         room = np.empty(self._length + 2 * ALIGNMENT_BYTES, np.uint8)
         start = -(room.ctypes.data + self._head_bytes) % ALIGNMENT_BYTES
         body = room[start : start + self._length].data
@@ -145,22 +157,41 @@ class FrameBody:
 
     async def discard(self) -> None:
         """Read the rest and keep nothing of it."""
+        self._allow(self._length - self._received)
         while self._more and self._received < self._length:
             await self._next()
 
+    def give_up(self) -> None:
+        """Read no more of it: its sender has begun another one."""
+        self._given_up = True
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    def _allow(self, size_bytes: int) -> None:
+        """Begin to count the time that so many bytes may take."""
+        self._deadline = asyncio.get_running_loop().time() + PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
+
     async def _next(self) -> bytes:
+        if self._given_up:
+            raise self._too_slow()
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as self._reading:
                 message = await self._request.receive()
         except TimeoutError:
-            why = f"{self._received} of {self._length} bytes came in time"
-            raise RefusalError(RefusalKind.TOO_SLOW, why) from None
+            raise self._too_slow() from None
+        finally:
+            self._reading = None
         if message["type"] != "http.request":
             raise RefusalError(RefusalKind.MALFORMED, "the connection ended before the body did")
         self._more = bool(message.get("more_body"))
         piece: bytes = message.get("body", b"")
         self._received += len(piece)
         return piece
+
+    def _too_slow(self) -> RefusalError:
+        if self._given_up:
+            return RefusalError(RefusalKind.TOO_SLOW, "its sender began another upload before this one was here")
+        return RefusalError(RefusalKind.TOO_SLOW, f"{self._received} of {self._length} bytes came in time")
 
 
 def _put(body: memoryview, filled: int, piece: bytes) -> int:

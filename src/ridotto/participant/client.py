@@ -63,9 +63,9 @@ INBOX_BYTES = 8 * HEADER_LIMIT
 DETAIL_LIMIT = 1000
 """Characters of a refusal that are shown."""
 
-RETRIED = frozenset({429, 500, 502, 503, 504, 507})
-"""Answers that say "not now" and not "no": too many at once, a mistake or a full disk that its operator will see to, a
-proxy without a server."""
+RETRIED = frozenset({408, 429, 500, 502, 503, 504, 507})
+"""Answers that say "not now" and not "no": a body that came too slowly, too many at once, a mistake or a full disk that
+its operator will see to, a proxy without a server."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
