@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,21 @@ def test_syncs_every_commit_to_the_disk(tmp_path: Path) -> None:
         modes = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
     store.close()
     assert modes == ["wal", 2]  # 2 is FULL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_nobody_else_may_read_the_log(tmp_path: Path) -> None:
+    """It holds seeds and shares that members revealed."""
+    before = os.umask(0o022)
+    try:
+        store = SqlStore.in_file(tmp_path / "store.sqlite")
+        store.commit(Change(values={"run": b"x"}))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert set(modes) == {"store.sqlite", "store.sqlite-wal", "store.sqlite-shm"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_says_that_the_disk_is_full(tmp_path: Path) -> None:

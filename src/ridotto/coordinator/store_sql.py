@@ -6,6 +6,7 @@ not wait for the writer. Source: https://www.sqlite.org/wal.html, https://www.sq
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,14 @@ class SqlStore:
 
     @classmethod
     def in_file(cls, path: Path) -> SqlStore:
-        """Open the SQLite database in this file, and make it if there is none."""
+        """Open the SQLite database in this file, and make it, with mode 0600, if there is none.
+
+        Its log holds what members revealed. SQLite gives the files beside it the same mode.
+        """
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StorageError(f"could not open the database {path}: {error.strerror or error}") from error
         return cls(f"sqlite:///{path}")
 
     def participants(self) -> dict[str, Participant]:
