@@ -204,6 +204,31 @@ async def test_an_inbox_waits_and_then_answers_empty(tmp_path: Path) -> None:
     assert inbox == Inbox(attempt=0, state=RunState.WAITING, reason="", after=0, frames=())
 
 
+async def test_a_newer_poll_ends_the_one_before(tmp_path: Path) -> None:
+    """One participant must not take everybody's connections with polls that wait."""
+    async with opened(make_federation(tmp_path)) as client:
+        mini = Mini("p0", client)
+        await mini.enrol()
+        first = asyncio.create_task(mini.inbox(0, 0, wait_s=30))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(mini.inbox(0, 0, wait_s=30))
+        answer = await asyncio.wait_for(first, 2.0)
+        assert msgspec.msgpack.decode(answer.content, type=Inbox).frames == ()
+        assert not second.done()
+        second.cancel()
+
+
+async def test_refuses_watchers_that_take_all_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridotto.coordinator.watchers.MOST_WATCHERS", 1)
+    federation = make_federation(tmp_path)
+    async with opened(federation) as client:
+        watching = federation.events(60.0)
+        assert await anext(watching) is not None
+        refused(await client.get(EVENTS_PATH), "too-many", 429)
+        assert [event async for event in federation.events(60.0)][1:] == []
+        await watching.aclose()  # type: ignore[attr-defined]
+
+
 async def test_an_inbox_gives_the_same_frames_again(tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path)) as client:
         mini, announce = (await start_round(client))[0]

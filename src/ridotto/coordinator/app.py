@@ -182,6 +182,7 @@ class _Service:
         return Response(records[-1].body, media_type=_Json)
 
     async def events(self, request: Request) -> Response:
+        self._federation.admit_watcher()
         return StreamingResponse(
             self._event_stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )

@@ -174,13 +174,16 @@ class Federation:
         """Return frames for `name`; waits up to `wait_s` for one, see `rounds.service.Inbox`."""
         end = time.monotonic() + min(max(wait_s, 0.0), LONGEST_WAIT_S)
         poll = object()
+        # One poll per participant waits: thousands of them would take everybody's connections.
+        self._presence.begin(name, poll)
+        self._mailboxes.wake(name)
         self._arrive(name, poll)
         try:
             while True:
                 self.admit(name)
                 answer, news = self._answer(name, attempt, after)
                 rest_s = end - time.monotonic()
-                if news or rest_s <= 0 or self._closing:
+                if news or rest_s <= 0 or self._closing or not self._presence.is_newest(name, poll):
                     return answer
                 # Presence was forgotten if an attempt has ended meanwhile; who goes on waiting is still there.
                 self._arrive(name, poll)
@@ -203,6 +206,11 @@ class Federation:
     async def records(self, number: int | None = None) -> list[StoredRecord]:
         """Return the signed records, of one round if its number is given, in order of attempts."""
         return await asyncio.to_thread(self._store.records, number)
+
+    def admit_watcher(self) -> None:
+        """Refuse one more who wants to watch, if there are many."""
+        if self._watchers.are_many:
+            raise RefusalError(RefusalKind.TOO_MANY, "as many watch as there is room for; try again later")
 
     async def events(self, heartbeat_s: float) -> AsyncIterator[Event | None]:
         """Yield what happens, beginning with the state; None is a heartbeat."""

@@ -16,12 +16,21 @@ class Presence:
     def __init__(self, presence_s: float) -> None:
         self._presence_s = presence_s
         self._waiting: dict[object, str] = {}
+        self._newest: dict[str, object] = {}
         self._seen: dict[str, float] = {}
 
     def arrive(self, name: str, poll: object, now: float) -> None:
         """Note that a poll begins to wait, or goes on to. poll: anything that stands for it."""
         self._waiting[poll] = name
         self._seen[name] = now
+
+    def begin(self, name: str, poll: object) -> None:
+        """Note that a participant polls anew. A poll before it counts no more: who asks twice wants one answer."""
+        self._newest[name] = poll
+
+    def is_newest(self, name: str, poll: object) -> bool:
+        """Return whether a participant has not polled anew since this poll began."""
+        return self._newest.get(name) is poll
 
     def leave(self, poll: object) -> None:
         """Note that a poll has ended, answered or not."""
@@ -59,7 +68,7 @@ class Mailboxes:
         """Append frames in order, and wake their receivers."""
         for name, frame in sent:
             self._frames.setdefault(name, []).append(frame)
-            self._wake(name)
+            self.wake(name)
 
     def frames(self, name: str, after: int) -> list[bytes]:
         """Return a participant's frames after the first `after` ones, and forget those.
@@ -86,9 +95,10 @@ class Mailboxes:
     def wake_all(self) -> None:
         """Wake everybody: something changed that concerns all."""
         for name in list(self._waiting):
-            self._wake(name)
+            self.wake(name)
 
-    def _wake(self, name: str) -> None:
+    def wake(self, name: str) -> None:
+        """Wake who waits for frames of one participant."""
         event = self._waiting.pop(name, None)
         if event is not None:
             event.set()

@@ -23,6 +23,7 @@ class RefusalKind(StrEnum):
     LENGTH_REQUIRED = "length-required"
     TOO_LARGE = "too-large"
     MALFORMED = "malformed"
+    TOO_MANY = "too-many"
     INTERNAL = "internal"
     STORAGE = "storage"
     SHUTTING_DOWN = "shutting-down"
@@ -41,6 +42,7 @@ _KINDS: dict[RefusalKind, tuple[int, str]] = {
     RefusalKind.LENGTH_REQUIRED: (411, "The request does not say how long it is"),
     RefusalKind.TOO_LARGE: (413, "The request is too large"),
     RefusalKind.MALFORMED: (422, "The request can't be read"),
+    RefusalKind.TOO_MANY: (429, "Too many ask for this at once"),
     RefusalKind.INTERNAL: (500, "The coordinator has made a mistake"),
     RefusalKind.STORAGE: (503, "The coordinator can't read or write what it stores"),
     RefusalKind.SHUTTING_DOWN: (503, "The coordinator is shutting down"),

@@ -15,6 +15,10 @@ BACKLOG = 256
 """Events that wait for one watcher. A round of ten has about sixty."""
 
 
+MOST_WATCHERS = 256
+"""Anyone may watch, without an end. More would take the connections of those who take part."""
+
+
 class EventKind(StrEnum):
     """Name the kinds of events, as server-sent events spell them."""
 
@@ -57,11 +61,19 @@ class Watchers:
         for queue in self._queues:
             _push(queue, None)
 
+    @property
+    def are_many(self) -> bool:
+        """Return whether there is no room for one more."""
+        return len(self._queues) >= MOST_WATCHERS
+
     @contextmanager
     def watch(self) -> Iterator[asyncio.Queue[Event | None]]:
-        """Begin to watch; the queue ends with None."""
+        """Begin to watch; the queue ends with None, at once if there is no room."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(BACKLOG)
-        self._queues.add(queue)
+        if self.are_many:
+            queue.put_nowait(None)
+        else:
+            self._queues.add(queue)
         try:
             yield queue
         finally:
