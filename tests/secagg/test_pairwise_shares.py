@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ridotto.core.machine import COORDINATOR, Envelope
+from ridotto.core.rng import insecure_seeded_rng
 from ridotto.crypto.prg import stream_key
 from ridotto.errors import PlanError, RoundFailedError
 from ridotto.secagg.messages import (
@@ -13,8 +14,9 @@ from ridotto.secagg.messages import (
     KeyBook,
     SealedShares,
 )
+from ridotto.secagg.pairwise import PairwiseParticipant
 from tests.conformance.test_sums import changed, kind_of
-from tests.conformance.world import World, make_session
+from tests.conformance.world import World, identity, make_session, make_vector
 from tests.secagg.attack import assert_exact, lying, participant
 
 # --- 4.6 bad seals and shares -----------------------------------------------------------------------------------
@@ -143,6 +145,21 @@ def test_4_16_masks_differ_between_sessions_pairs_and_labels() -> None:
         stream_key(seed, sid, label) for seed in (b"a" * 32, b"b" * 32) for sid in (b"s", b"t") for label in ("m", "n")
     }
     assert len(keys) == 8
+
+
+def test_4_16_no_mask_covers_two_vectors_whatever_happens_to_the_seed() -> None:
+    """A state file that was put back before training ended brings the same seed and, perhaps, another update."""
+    session = make_session()
+    machines = [
+        PairwiseParticipant(session, "p000", identity("p000"), make_vector(session, index), insecure_seeded_rng(1))
+        for index in (0, 0, 1)
+    ]
+    keys = [machine.start(0.0)[0].message for machine in machines]
+    seeds = [machine.__dict__["_seed"] for machine in machines]
+    assert keys[0] == keys[1]
+    assert seeds[0] == seeds[1]
+    assert not {keys[0].mask, keys[0].exchange} & {keys[2].mask, keys[2].exchange}
+    assert seeds[0] != seeds[2]
 
 
 def test_no_secret_is_in_any_repr() -> None:

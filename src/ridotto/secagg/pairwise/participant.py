@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.machine import COORDINATOR, Effect, Finish, Send
 from ridotto.core.packing import pack
-from ridotto.core.rng import SEED_BYTES, Rng
+from ridotto.core.rng import SEED_BYTES, Rng, SecretRng
 from ridotto.core.wire import Message, digest
 from ridotto.crypto.prg import Mask, add_masks
 from ridotto.crypto.seal import ExchangeKey, IdentityKey, open_sealed, seal, verify
@@ -63,10 +63,13 @@ class PairwiseParticipant:
         self._me = index_of(session, me)
         self._identity = identity
         self._vector: IntVector | None = vector
-        self._rng = rng
-        self._exchange = ExchangeKey.generate(rng)
-        self._mask_key = ExchangeKey.generate(rng)
-        self._seed = rng.bytes(SEED_BYTES)
+        # Two vectors under one mask would reveal their difference. A participant that is built again from its seed has
+        # the same vector, unless its state file was put back, or another machine or version rounds differently; so the
+        # vector is part of what everything secret is drawn from.
+        self._rng = SecretRng(rng.bytes(SEED_BYTES)).child(self._sid.hex(), digest(vector.data).hex())
+        self._exchange = ExchangeKey.generate(self._rng)
+        self._mask_key = ExchangeKey.generate(self._rng)
+        self._seed = self._rng.bytes(SEED_BYTES)
         self._next: type[Message] | None = KeyBook
         self._held: dict[int, tuple[bytes, bytes]] = {}
         self._unopened: tuple[int, ...] = ()
