@@ -7,14 +7,16 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from ridotto import cli
 from ridotto.core.tensors import read_model
+from ridotto.crypto.identity import load_or_create_identity
 
-VERBS = ("demo", "simulate", "serve", "join", "status", "token")
+VERBS = ("demo", "simulate", "serve", "token", "join", "identity", "status")
 
 
 def lines(out):
@@ -124,10 +126,9 @@ def test_makes_more_tokens_while_the_coordinator_runs(ridotto, coordinator, fold
     made = ridotto("token", folder / "server.toml", "--count", 3)
     assert (made.code, len(made.out.split())) == (0, 3)
     (line,) = lines(ridotto("token", folder / "server.toml", "--json").out)
-    join = ["join", coordinator.url, "--client", 0, "--state", folder / "state", "--patience", 5]
-    # The token lets it in; the model is another one, and the coordinator does not begin a round with one participant.
+    # The token lets it in, and the coordinator does not begin a round with one participant.
     process = subprocess.Popen(
-        [sys.executable, "-m", "ridotto", *map(str, join), "--token=" + line["tokens"][0], "--json"],
+        [sys.executable, "-m", "ridotto", *coordinator.join(0), "--token=" + line["tokens"][0], "--json"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -177,3 +178,14 @@ def test_debug_shows_where_a_failure_came_from(ridotto, folder):
     assert ran.code == 2
     assert "Traceback" in ran.err
     assert ran.err.splitlines()[-1].startswith("ridotto: there is no file")
+
+
+def test_an_identity_is_shown_as_lists_want_it(ridotto, tmp_path):
+    shown = ridotto("identity", "north", "--state", tmp_path)
+    ((name, key),) = tomllib.loads(shown.out).items()
+    assert name == "north"
+    assert bytes.fromhex(key) == load_or_create_identity(tmp_path / "north.pem").public
+    assert lines(ridotto("identity", "north", "--state", tmp_path, "--json").out) == [
+        {"event": "identity", "name": "north", "key": key}
+    ]
+    assert ridotto("identity", "no/name", "--state", tmp_path).code == 2

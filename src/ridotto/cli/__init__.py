@@ -15,6 +15,7 @@ import typer
 from ridotto import __version__
 from ridotto.cli.demo import demo
 from ridotto.cli.failures import INTERRUPTED, failure_of
+from ridotto.cli.identity import identity
 from ridotto.cli.join import join
 from ridotto.cli.serve import serve
 from ridotto.cli.simulate import simulate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, simulate, serve, join, status, token):
+for verb in (demo, simulate, serve, token, join, identity, status):
     app.command()(verb)
 
 

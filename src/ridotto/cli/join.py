@@ -15,6 +15,7 @@ from ridotto.cli.options import (
     Debug,
     Json,
     ProgramOptions,
+    State,
     Url,
     certificate_pair,
     program_options,
@@ -38,9 +39,7 @@ def join(
     name: Annotated[
         str | None, typer.Option(help="Your name in the federation; made from your key without it.")
     ] = None,
-    state: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where your identity key and your state file lie.")
-    ] = None,
+    state: State = None,
     policy: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What you allow, whatever the coordinator plans.")
     ] = None,

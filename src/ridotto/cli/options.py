@@ -26,6 +26,7 @@ Certificate = Annotated[
 CertificateKey = Annotated[
     Path | None, typer.Option("--key", metavar="PEM", help="The private key of your certificate.")
 ]
+State = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where your identity key and your state file lie.")]
 ProgramOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An argument for the program; may be given more than once."),
