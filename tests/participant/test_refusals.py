@@ -162,12 +162,12 @@ def test_a_failed_federation_is_an_error(tmp_path):
 
 
 def test_a_model_of_another_shape_is_refused_with_both_shapes(tmp_path):
-    layout = Layout.of({"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)})
+    layout = Layout.of({"weight": np.zeros((4, 1), np.float32), "bias": np.zeros(2, np.float32)})
     bench = Bench(tmp_path, layout=layout)
     with pytest.raises(DataError) as caught:
         take_part(bench, StepTrainer(layout=layout))
     assert str(caught.value) == (
-        "parameter 'weight' has shape (2, 3) here and (2, 2) in the federation's model: "
+        "parameter 'weight' has shape (4, 1) here and (2, 2) in the federation's model: "
         "train the same architecture as the others"
     )
     assert bench.fake.kinds() == [(1, "Decline")]
@@ -177,13 +177,25 @@ def test_a_model_of_another_shape_is_refused_with_both_shapes(tmp_path):
     ("arrays", "why"),
     [
         ({"kernel": (2, 2), "bias": (2,)}, "has parameter 'weight' where this model has 'kernel'"),
-        ({"weight": (2, 2)}, "has 2 parameters and this model has 1"),
+        ({"weight": (2, 2), "bias": (2,), "none": (0,)}, "has 2 parameters and this model has 3"),
     ],
 )
 def test_other_parameters_are_refused(tmp_path, arrays, why):
     layout = Layout.of({name: np.zeros(shape, np.float32) for name, shape in arrays.items()})
     with pytest.raises(DataError, match=why):
         take_part(Bench(tmp_path, layout=layout), StepTrainer(layout=layout))
+
+
+def test_a_model_of_another_size_is_refused_before_a_token_is_spent(tmp_path):
+    layout = Layout.of({"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)})
+    bench = Bench(tmp_path, layout=layout)
+    with pytest.raises(DataError) as caught:
+        take_part(bench, StepTrainer(layout=layout))
+    assert str(caught.value) == (
+        "the federation's model has 6 numbers and this one has 8 (weight (2, 3), bias (2,)): "
+        "train the same architecture as the others"
+    )
+    assert bench.fake.heard == []
 
 
 def test_a_model_that_is_not_the_announced_one_is_the_coordinators_fault(tmp_path):

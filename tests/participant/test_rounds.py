@@ -133,7 +133,7 @@ def test_a_default_name_comes_from_the_identity(fake, tmp_path):
 def test_two_names_in_one_directory_are_two_participants(tmp_path, monkeypatch):
     fake = FakeCoordinator(plan=msgspec.structs.replace(PLAN, cohort=5))
     plug_in(fake, monkeypatch)
-    other = {"weight": np.zeros(3, np.float32)}
+    other = {"weight": np.zeros(6, np.float32)}  # as many numbers, of another shape: refused in the round
     for name in ("north", "south"):
         with pytest.raises(DataError):
             next(rounds(URL, other, examples=10, name=name, state=tmp_path, policy=POLICY))
@@ -207,8 +207,8 @@ def test_no_examples_of_a_function_decline(fake, tmp_path):
 
 
 def test_another_architecture_is_named_with_both_shapes(fake, tmp_path):
-    model = {"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
-    with pytest.raises(DataError, match=r"parameter 'weight' has shape \(2, 3\) here and \(2, 2\) in the federation's"):
+    model = {"weight": np.zeros((4, 1), np.float32), "bias": np.zeros(2, np.float32)}
+    with pytest.raises(DataError, match=r"parameter 'weight' has shape \(4, 1\) here and \(2, 2\) in the federation's"):
         next(rounds(URL, model, examples=10, state=tmp_path, policy=POLICY))
     assert reasons(fake) == ["the announced model does not fit the one that is trained here"]
 

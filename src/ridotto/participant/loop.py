@@ -40,7 +40,7 @@ from ridotto.errors import (
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport
 from ridotto.participant.patience import Clock
-from ridotto.participant.shapes import require_same_shapes
+from ridotto.participant.shapes import require_same_shapes, require_same_size
 from ridotto.participant.state import Result, StateFile
 from ridotto.rounds.messages import Announce, Closed, NotTrained, Train, Trained, messages_of_all
 from ridotto.rounds.policy import Policy
@@ -121,9 +121,12 @@ class Participation:
         """Meet the coordinator, enrol, and take up the attempt that was open when the process before this one died.
 
         Raises ConsentError if the coordinator's key is not the one of the first contact, RefusedError if it does not
-        enrol this participant.
+        enrol this participant, DataError if the federation's model is larger or smaller than the one trained here.
         """
-        self._rounds = self._federation().rounds
+        info = self._federation()
+        if self._state.seed is None:  # before a token is spent, and a round waited for
+            require_same_size(info.parameters, self._layout)
+        self._rounds = info.rounds
         self._client.enrol(self.name, token)
         if self._state.seed is not None:
             self._build_machine(self._state.seed)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from ridotto.core.vector import Layout
 from ridotto.errors import DataError
 
+SHOWN = 8
+"""Parameters that a sentence names at most."""
+
 REMEDY = "train the same architecture as the others"
 
 
@@ -27,4 +30,17 @@ def require_same_shapes(theirs: Layout, ours: Layout) -> None:
         raise DataError(
             f"the federation's model has {len(theirs.fields)} parameters and this model has {len(ours.fields)}: "
             f"{REMEDY}"
+        )
+
+
+def require_same_size(theirs: int, ours: Layout) -> None:
+    """Refuse a model with another number of parameters than the one that is trained here.
+
+    Raises DataError with both numbers and the shapes trained here.
+    """
+    if theirs != ours.length:
+        shapes = ", ".join(f"{field.name} {field.shape}" for field in ours.fields[:SHOWN])
+        more = ", ..." if len(ours.fields) > SHOWN else ""
+        raise DataError(
+            f"the federation's model has {theirs:,} numbers and this one has {ours.length:,} ({shapes}{more}): {REMEDY}"
         )
