@@ -126,6 +126,23 @@ def test_gives_up_with_one_clear_sentence():
     )
 
 
+@pytest.mark.parametrize(
+    ("why", "hint"),
+    [
+        (
+            "[SSL: WRONG_VERSION_NUMBER] wrong version number",
+            "may have to begin with http://, then start",
+        ),
+        ("illegal request line", "may have to begin with https://"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert", "asks for a client certificate"),
+    ],
+)
+def test_says_what_a_failed_handshake_means(why, hint):
+    client = client_of(answers(httpx.ConnectError(why)), patience_s=0.0)
+    with client, pytest.raises(UnreachableError, match=hint):
+        client.federation()
+
+
 def test_a_certificate_that_is_not_trusted_is_not_tried_again():
     cause = ssl.SSLCertVerificationError("certificate verify failed")
     cause.verify_message = "self-signed certificate"

@@ -15,6 +15,14 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 15.0
 """Between two tries, so that a coordinator that comes back is noticed soon."""
 
+HINTS = {
+    "WRONG_VERSION_NUMBER": "it does not speak https, so the URL may have to begin with http://",
+    "illegal request line": "it may speak https, so the URL may have to begin with https://",
+    "CERTIFICATE_REQUIRED": "it asks for a client certificate, so give one that its operator issued, with its key",
+    "UNKNOWN_CA": "it does not trust your client certificate, so ask its operator for one",
+}
+"""What words of OpenSSL and h11 mean to somebody who typed a URL."""
+
 _DICE = secrets.SystemRandom()
 
 
@@ -65,6 +73,11 @@ class Patience:
         tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
         return (
             f"the coordinator at {self._url} can't be reached since {since} ({tries}; the last one: {why}): "
-            "check that it runs and that this machine can connect to it, then start again; an open round "
-            "goes on from its state file"
+            f"{_advice(why)}, then start again; an open round goes on from its state file"
         )
+
+
+def _advice(why: str) -> str:
+    """Say what to do about the words in which a connection failed."""
+    usual = "check that it runs and that this machine can connect to it"
+    return next((hint for words, hint in HINTS.items() if words in why), usual)
