@@ -223,6 +223,7 @@ def test_two_parties_are_told_that_they_learn_each_others_update() -> None:
         Risk.SMALL_COHORT: "Two parties always learn each other's update from the sum: "
         "without your own, the other's is left."
     }
+    assert "Two parties always learn each other's update" in plan.protection()
 
 
 def test_protection_is_said_in_words() -> None:

@@ -314,7 +314,7 @@ class Plan(_Settings, frozen=True, kw_only=True):
         return {Risk.SMALL_COHORT: sentence}
 
     def protection(self) -> str:
-        """Say in one or two sentences what the coordinator can learn."""
+        """Say in a few sentences what the coordinator can learn, and which risks the plan takes."""
         if isinstance(self.protocol, Ideal):
             return "No protection: the coordinator sees every update."
         members = self._smallest_session
@@ -323,7 +323,8 @@ class Plan(_Settings, frozen=True, kw_only=True):
         spare = members - max(threshold, self.least)
         return (
             f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of "
-            f"{members} participants help it. A session of {members} survives {spare} drop-outs. "
+            f"{members} participants help it. {''.join(f'{risk} ' for risk in self.risks().values())}"
+            f"A session of {members} survives {spare} drop-outs. "
             "What the sum and the trained model reveal is not limited: that takes differential privacy."
         )
 
