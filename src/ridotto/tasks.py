@@ -66,6 +66,11 @@ class Task:
         count = len(self.clients)
         if client is None and count == 1:
             return self.clients[0]
+        if not count:
+            raise ConfigError(
+                "the program has no data for participants: let its task have `clients`, or take part from a script of "
+                "your own with `ridotto.rounds`"
+            )
         if client is None:
             raise ConfigError(f"the program has data for {count} participants: say which is yours, 0 to {count - 1}")
         if not 0 <= client < count:

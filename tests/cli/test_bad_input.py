@@ -58,14 +58,32 @@ def test_a_port_in_use(ridotto, folder):
     assert "choose another port" in ran.sentence
 
 
-def test_a_model_whose_shapes_are_not_the_federations(ridotto, coordinator, in_background):
-    for number in range(2):
-        in_background(coordinator.join(number))
+def test_a_model_whose_shapes_are_not_the_federations(ridotto, coordinator):
     ran = ridotto(*coordinator.join(2), "--option", "sizes=[4, 3, 2]")
     assert ran.code == 4
-    assert "layer1.weight" in ran.sentence
-    assert "(4, 2)" in ran.sentence
-    assert "(4, 3)" in ran.sentence
+    assert "the federation's model has 10 numbers and this one has 23" in ran.sentence
+    assert "layer1.weight (4, 3)" in ran.sentence
+
+
+def test_a_program_without_data_for_participants(ridotto, coordinator, folder):
+    edit(folder / "program.py", "[(x, y)] * clients", "[]")
+    ran = ridotto(*coordinator.join(0))
+    assert ran.code == 2
+    assert "the program has no data for participants" in ran.sentence
+
+
+def test_a_host_that_is_not_this_machines(ridotto, folder):
+    edit(folder / "server.toml", "port = 0", 'port = 0\nhost = "192.0.2.1"')
+    ran = ridotto("serve", folder / "server.toml")
+    assert ran.code == 2
+    assert "can't listen at 192.0.2.1" in ran.sentence
+    assert "the host must be an address of this machine" in ran.sentence
+
+
+def test_https_where_http_is_spoken(ridotto, coordinator):
+    ran = ridotto("status", coordinator.url.replace("http:", "https:"))
+    assert ran.code == 8
+    assert "the URL may have to begin with http://" in ran.sentence
 
 
 def test_a_server_whose_model_has_other_shapes_than_what_is_stored(ridotto, folder, coordinator):
@@ -165,7 +183,7 @@ def test_a_url_that_is_none(ridotto, folder):
 
 
 def test_a_token_that_is_unknown(ridotto, folder, coordinator):
-    ran = ridotto("join", coordinator.url, "--client", 0, "--state", folder / "state", "--token", "wrong")
+    ran = ridotto(*coordinator.join(0), "--token", "wrong")
     assert ran.code == 7
     assert "ask the operator for a new one" in ran.sentence
 

@@ -23,7 +23,7 @@ from ridotto.core.wire import digest
 from ridotto.crypto import identity as identity_module
 from ridotto.crypto.identity import RequestAuthError, load_or_create_identity, sign_request, verify_request
 from ridotto.crypto.seal import IdentityKey
-from ridotto.errors import ConfigError, LocalProtocolError
+from ridotto.errors import ConfigError, LocalProtocolError, StorageError
 
 NOW = 1_800_000_000
 BODY = digest(b"a frame")
@@ -118,7 +118,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(identity_module.os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full: make room"):
         load_or_create_identity(tmp_path / "identity.pem")
     assert not list(tmp_path.iterdir())
 

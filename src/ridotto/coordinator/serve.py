@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -91,10 +92,17 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigError(
-                f"can't listen at {host} port {port} ({reason}): stop what listens there, or choose another port"
-            ) from error
+            raise ConfigError(f"can't listen at {host} port {port} ({reason}): {_remedy(error)}") from error
         return int(probe.getsockname()[1])
+
+
+def _remedy(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return "stop what listens there, or choose another port"
+    if number in (errno.EACCES, errno.EPERM):
+        return "choose a port from 1024 up, or start it with the right to use this one"
+    return "the host must be an address of this machine, 127.0.0.1 for itself only or 0.0.0.0 for all networks"
 
 
 async def _serve(federation: Federation, server: ServerSettings, ready: Callable[[str], None] | None) -> None:

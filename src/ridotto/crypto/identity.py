@@ -13,6 +13,7 @@ request can be shown to another coordinator that admits the same key: bodies nam
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
 import stat
@@ -30,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ridotto.core.rng import OsRng
 from ridotto.crypto.seal import IdentityKey, SignatureError, verify
-from ridotto.errors import ConfigError, LocalProtocolError, ProtocolError
+from ridotto.errors import ConfigError, LocalProtocolError, ProtocolError, StorageError
 
 FILE_LIMIT_BYTES = 4096
 """More than any Ed25519 key in PEM (about 120 bytes): who names a data set by mistake gets an error, and soon."""
@@ -66,7 +67,8 @@ def load_or_create_identity(path: Path) -> IdentityKey:
 
     The file is a PKCS #8 key in PEM with mode 0600. It appears whole or not at all, and if two processes make it at
     once, both get the same. Where the platform has no POSIX modes, its directory has to protect it.
-    Raises ConfigError if the file can't be read or made, is no identity, or others than its owner may read or write it.
+    Raises ConfigError if the file can't be read or made, is no identity, or others than its owner may read or write it;
+    StorageError if the disk is full.
     """
     try:
         pem = _read(path)
@@ -74,6 +76,8 @@ def load_or_create_identity(path: Path) -> IdentityKey:
             _create(path, IdentityKey.generate(OsRng()))
             pem = _read(path)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"the identity file {path} can't be made, the disk is full: make room") from error
         raise ConfigError(f"the identity file {path} can't be used: {error.strerror or error}") from error
     if pem is None:
         raise ConfigError(f"the identity file {path} vanished as soon as it was made")
