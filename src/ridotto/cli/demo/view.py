@@ -106,7 +106,8 @@ class LiveView:
         self._live.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self._live.transient = kind is None  # whoever stopped it, or sees it fail, sees how far it was
         self._live.stop()
 
     def __rich__(self) -> RenderableType:
