@@ -68,6 +68,16 @@ async def test_any_width_and_a_strategy_with_state(tmp_path: Path, bits: int) ->
         assert await model_of(client) == ideal_model(plan, NAMES, rounds=2)
 
 
+async def test_only_the_newest_state_of_a_strategy_is_kept(tmp_path: Path) -> None:
+    """A thousand rounds must not leave a thousand states on the disk."""
+    settings = make_settings(make_plan(optimiser=Optimiser(name="fedavgm")), rounds=3)
+    federation = make_federation(tmp_path, settings)
+    async with opened(federation) as client:
+        await run_all(client)
+        assert federation.info().state is RunState.DONE
+    assert len(list((tmp_path / "states").iterdir())) == 1
+
+
 async def test_ideal_protocol(tmp_path: Path) -> None:
     plan = make_plan(protocol=Ideal(), i_know=(Risk.NO_PROTECTION,))
     async with opened(make_federation(tmp_path, make_settings(plan))) as client:

@@ -277,6 +277,8 @@ class Conductor:
         if change != Change():
             self._store.commit(change)
         self._sums.settle()
+        if run is not None and run.strategy != self.run.strategy:
+            self._blobs.delete([state_name(self.run.strategy)])
         self.run = run or self.run
         return outcome
 
@@ -308,7 +310,7 @@ class Conductor:
         return msgspec.structs.replace(run, failures=failures, state=RunState.FAILED, reason=reason)
 
     def _write_state(self) -> bytes:
-        """Store the strategy's state beside the last one, which is swept at the next start."""
+        """Store the strategy's state beside the last one, which goes once the new name is committed."""
         data = write_state(self._vault.tensors())
         name = digest(data)
         self._blobs.write(state_name(name), data)
