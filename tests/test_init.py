@@ -77,3 +77,12 @@ def test_a_package_that_bears_a_public_name_can_be_called_and_imported(code, dri
     (tmp_path / "thing_driver.py").write_text(driver_imports + "def thing(n):\n    return f'called with {n}'\n")
     setup = f"import ridotto; ridotto.__path__.append({str(tmp_path)!r}); ridotto._LAZY['thing'] = 'thing_driver'\n"
     assert set(run(setup + code, tmp_path).splitlines()) == {"called with 1"}
+
+
+@pytest.mark.parametrize(("name", "argument"), [("rounds", "examples"), ("simulate", "clients")])
+def test_help_shows_the_function_and_not_its_package(name, argument, tmp_path):
+    code = f"import inspect, ridotto.rounds.plan, ridotto.simulate; found = ridotto.{name}; "
+    code += "print(inspect.signature(found)); print(inspect.getdoc(found)); help(found)"
+    signature, _, rest = run(code, tmp_path).partition("\n")
+    assert f"{argument}:" in signature
+    assert rest.count("seed: decides" if name == "simulate" else "Take part in a federation's rounds") >= 2

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ridotto.errors import RidottoError as RidottoError
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     # One line for every name in _LAZY, written `from module import name as name`; a test compares the two.
     from ridotto.core.rng import insecure_seeded_rng as insecure_seeded_rng
     from ridotto.learn.jax_trainer import JaxTrainer as JaxTrainer
@@ -86,11 +88,29 @@ def __dir__() -> list[str]:
 
 
 class _CallableModule(ModuleType):
-    """A package of ours that is also a public function of the same name."""
+    """A package of ours that is also a public function of the same name: `help` and notebooks show the function."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the public function that bears this package's name."""
-        return _load(self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self._function(*args, **kwargs)
+
+    @property
+    def _function(self) -> Any:
+        return _load(self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> Signature:
+        """Return the function's signature, for `inspect` and everything that asks it."""
+        from inspect import signature
+
+        return signature(self._function)
+
+    if not TYPE_CHECKING:  # `__doc__` is a plain attribute of every module, as far as a type checker knows.
+
+        @property
+        def __doc__(self):
+            """Return the function's docstring."""
+            return self._function.__doc__
 
 
 class _Root(ModuleType):
