@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ridotto import cli
+from ridotto import NumpyTrainer, Task, cli
 from ridotto.core.tensors import read_model
 from ridotto.crypto.identity import load_or_create_identity
 
@@ -153,7 +153,18 @@ def test_serves_for_people(folder):
     _, logged = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "ridotto join http://127.0.0.1:" in shown
+    assert "(one for each participant)" in shown
     assert "round 1 of 2" in logged
+
+
+def test_says_how_to_enrol_and_join():
+    from ridotto.cli.serve import _join, _tokens
+
+    assert _tokens(Path("tokens.txt"), 0) == "tokens.txt  (one for each participant)"
+    assert _tokens(None, 2).startswith("not needed by the 2 of the allow-list")
+    assert _tokens(None, 0).startswith("nobody can enrol yet")
+    assert "--program digits" in _join("http://here", "digits", Task(NumpyTrainer((2, 2), seed=1), [()]))
+    assert _join("http://here", "x.py:f", Task(NumpyTrainer((2, 2), seed=1), [])).startswith('ridotto.rounds("http:')
 
 
 def test_an_interrupt_ends_with_130(folder, monkeypatch, capfd):

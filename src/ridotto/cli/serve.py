@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ridotto.coordinator.folder import CoordinatorFolder
     from ridotto.coordinator.serve import ServerSettings
     from ridotto.coordinator.settings import FederationSettings
+    from ridotto.tasks import Task
 
 TOKENS_FILE = "tokens.txt"
 
@@ -52,7 +53,7 @@ def _run(file: Path, config: ServerConfig, port: int | None, *, json: bool) -> N
         federation = folder.federation(settings, task.trainer.layout, task.trainer.initial())
 
         def ready(url: str) -> None:
-            _greet(url, config, folder, tokens, json=json)
+            _greet(url, config, folder, tokens, task, json=json)
 
         run(federation, server, ready=ready)
 
@@ -111,7 +112,9 @@ def _first_tokens(folder: CoordinatorFolder, count: int) -> Path | None:
     return path
 
 
-def _greet(url: str, config: ServerConfig, folder: CoordinatorFolder, tokens: Path | None, *, json: bool) -> None:
+def _greet(
+    url: str, config: ServerConfig, folder: CoordinatorFolder, tokens: Path | None, task: Task, *, json: bool
+) -> None:
     from ridotto.cli.screen import line, machine, pairs, person
 
     key = folder.identity.public.hex()
@@ -123,12 +126,25 @@ def _greet(url: str, config: ServerConfig, folder: CoordinatorFolder, tokens: Pa
         "protection": config.plan.protection(),
         "coordinator": key,
         "data": str(folder.folder),
-        **({"tokens": f"{tokens}  (one for each participant)"} if tokens else {}),
-        "join with": f"ridotto join {url} --program {config.program} --client N --token TOKEN",
+        "tokens": _tokens(tokens, len(config.enrolment.allow)),
+        "join with": _join(url, config.program, task),
     }
     console = person()
     console.print(pairs(f"{config.federation.name}: {config.rounds} rounds", facts))
     line(console, "Ctrl-C stops it; started again, it goes on where it was.", "dim")
+
+
+def _tokens(file: Path | None, allowed: int) -> str:
+    if file is not None:
+        return f"{file}  (one for each participant)"
+    more = "`ridotto token` with this file makes some"
+    return f"not needed by the {allowed} of the allow-list; {more}" if allowed else f"nobody can enrol yet: {more}"
+
+
+def _join(url: str, program: str, task: Task) -> str:
+    if not task.clients:  # the program is the coordinator's only: participants bring their own
+        return f'ridotto.rounds("{url}", model, examples=..., token=...) in a script of their own'
+    return f"ridotto join {url} --program {program} --client N --token TOKEN"
 
 
 def _log() -> None:
