@@ -195,7 +195,7 @@ def test_a_refusal_without_a_problem_document_names_the_status():
         client.federation()
     assert str(caught.value) == (
         "the coordinator at http://coordinator.test answered GET /v1/federation with 404: "
-        "Not Found (not a problem document)"
+        "Not Found (these are no coordinator's words: check the URL)"
     )
 
 
