@@ -60,6 +60,9 @@ SMALL_ANSWER_BYTES = 8 << 20
 INBOX_BYTES = 8 * HEADER_LIMIT
 """Largest inbox: a participant gets at most six frames in an attempt."""
 
+DETAIL_LIMIT = 1000
+"""Characters of a refusal that are shown."""
+
 RETRIED = frozenset({408, 429, 500, 502, 503, 504, 507})
 """Answers that say "not now" and not "no": a body that came too slowly, too many at once, a mistake or a full disk that
 its operator will see to, a proxy without a server."""
@@ -323,4 +326,4 @@ def _detail(answer: _Answer) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         phrase = httpx.codes.get_reason_phrase(answer.status) or "no reason given"
         text = f"{phrase} (these are no coordinator's words: check the URL)"
-    return sentence(text)
+    return "".join(letter if letter.isprintable() else " " for letter in text[:DETAIL_LIMIT])
