@@ -7,7 +7,19 @@ import hashlib
 import msgspec
 import pytest
 
-from ridotto.core.wire import HEADER_LIMIT, PREFIX, Attached, Bytes32, Codec, Message, Name, Part, digest
+from ridotto.core.wire import (
+    HEADER_LIMIT,
+    PREFIX,
+    Attached,
+    Bytes32,
+    Codec,
+    Message,
+    Name,
+    Part,
+    Text,
+    digest,
+    sentence,
+)
 from ridotto.errors import LocalProtocolError, PeerProtocolError
 
 
@@ -134,3 +146,13 @@ def test_a_codec_of_one_type_and_no_attachments() -> None:
     assert codec.decode(codec.encode(cargo(b""), b""), "p")[0] == cargo(b"")
     with pytest.raises(PeerProtocolError, match="attachment of 1 bytes, at most 0"):
         codec.decode(codec.encode(cargo(b"a"), b"a"), "p")
+
+
+def test_sentences_have_no_control_characters() -> None:
+    """A reason is shown on terminals: it must not move their cursors or forge lines."""
+    assert sentence("bad\x1b[2J\nworse\u2028end") == "bad [2J worse end"
+    assert len(sentence("x" * 5000)) == 1000
+    for text in ("a\nb", "\x1b[2J", "\x7f", "\x9b2J", "\u2028", "x\n"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(text, Text)
+    assert msgspec.convert("größer als π, «so»", Text)

@@ -31,7 +31,7 @@ from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
 from ridotto.core.tensors import read_model
 from ridotto.core.vector import Layout, Vector
-from ridotto.core.wire import Message, digest
+from ridotto.core.wire import Message, digest, sentence
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
 from ridotto.rounds.messages import Applied, Apply, NotApplied
@@ -232,7 +232,7 @@ class Conductor:
             # Learning diverged, or nobody had examples: the attempt fails, the model stays as it was.
             self._vault.state = before
             self._vault.forget()
-            return NotApplied(str(error)[:1000])
+            return NotApplied(sentence(error))
         self._blobs.write(model_name(applied.model), self._vault.model_bytes)
         return applied
 
@@ -306,7 +306,7 @@ class Conductor:
         failures = run.failures + 1
         if failures < self._settings.max_failures:
             return msgspec.structs.replace(run, failures=failures)
-        reason = f"{failures} attempts failed in a row, the last one because of: {record.failure}"[:1000]
+        reason = sentence(f"{failures} attempts failed in a row, the last one because of: {record.failure}")
         return msgspec.structs.replace(run, failures=failures, state=RunState.FAILED, reason=reason)
 
     def _write_state(self) -> bytes:

@@ -47,8 +47,11 @@ Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 """A number of things: never negative, never near a machine word's end."""
 
-Text = Annotated[str, msgspec.Meta(max_length=1000)]
-"""A sentence for people."""
+LONGEST_TEXT = 1000
+
+Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z")]
+"""A sentence for people. Without control characters: it is shown on terminals and written to logs, where they could
+forge lines. `sentence` makes one."""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -72,6 +75,11 @@ class Attached(Message, frozen=True, tag=True):
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """Return SHA-256 of `data`, 32 bytes."""
     return hashlib.sha256(data).digest()
+
+
+def sentence(text: object) -> str:
+    """Return `text` as a `Text`: cut to its length, with spaces for what can't be printed."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:LONGEST_TEXT])
 
 
 class Codec:

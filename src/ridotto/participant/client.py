@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from ridotto.core.machine import COORDINATOR, Buffer
-from ridotto.core.wire import HEADER_LIMIT, digest
+from ridotto.core.wire import HEADER_LIMIT, digest, sentence
 from ridotto.crypto.identity import sign_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import ConfigError, MissingExtraError, PeerProtocolError, PlanError, RefusedError, UnreachableError
@@ -59,9 +59,6 @@ SMALL_ANSWER_BYTES = 8 << 20
 
 INBOX_BYTES = 8 * HEADER_LIMIT
 """Largest inbox: a participant gets at most six frames in an attempt."""
-
-DETAIL_LIMIT = 1000
-"""Characters of a refusal that are shown."""
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504, 507})
 """Answers that say "not now" and not "no": a body that came too slowly, too many at once, a mistake or a full disk that
@@ -326,4 +323,4 @@ def _detail(answer: _Answer) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         phrase = httpx.codes.get_reason_phrase(answer.status) or "no reason given"
         text = f"{phrase} (these are no coordinator's words: check the URL)"
-    return "".join(letter if letter.isprintable() else " " for letter in text[:DETAIL_LIMIT])
+    return sentence(text)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
 from ridotto.core.rng import Rng
-from ridotto.core.wire import Message
+from ridotto.core.wire import Message, sentence
 from ridotto.crypto.seal import IdentityKey, verify
 from ridotto.errors import (
     ConsentError,
@@ -215,7 +215,7 @@ class CoordinatorRound:
 
     def _close(self, record: RoundRecord, model: bytes) -> list[Effect]:
         effects: list[Effect] = [
-            Send(name, Closed(sid, model, record.failure[:1000])) for name, sid in self._sid_of.items()
+            Send(name, Closed(sid, model, sentence(record.failure))) for name, sid in self._sid_of.items()
         ]
         error = RoundFailedError("ROUND_FAILED", record.failure, record.blamed) if record.failure else None
         return [*effects, Publish(record), Finish(record, error)]
@@ -277,7 +277,7 @@ class ParticipantRound:
         try:
             self._policy.check(announce.plan, session)
         except ConsentError as error:
-            return [Send(COORDINATOR, Decline(sid, str(error)[:1000])), Finish(error=error)]
+            return [Send(COORDINATOR, Decline(sid, sentence(error))), Finish(error=error)]
         return [Do(Train(session.model, session.round))]
 
     def _check_announce(self, announce: Announce, sid: bytes) -> None:
@@ -326,7 +326,7 @@ class ParticipantRound:
         return _without_finish(self._sum.start(now))
 
     def _give_up(self, reason: str, error: RidottoError | None = None) -> list[Effect]:
-        decline = Send(COORDINATOR, Decline(self._sid, reason[:1000]))
+        decline = Send(COORDINATOR, Decline(self._sid, sentence(reason)))
         return [decline, Finish(error=error or DataError(reason))]
 
     def _close(self, message: Closed) -> list[Effect]:

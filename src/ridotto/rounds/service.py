@@ -94,6 +94,9 @@ class Enrolment(_Body, frozen=True, kw_only=True):
     key: HexKey
     token: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
+    def __repr__(self) -> str:
+        return f"Enrolment(name={self.name!r})"
+
 
 class Inbox(_Body, frozen=True, kw_only=True):
     """Bring the frames of attempt `attempt` that follow the first `after` ones.

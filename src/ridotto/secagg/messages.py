@@ -145,6 +145,9 @@ class Unmask(Message, frozen=True):
     shares: Annotated[tuple[Revealed, ...], PER_MEMBER]
     unopened: Annotated[tuple[Index, ...], PER_MEMBER]
 
+    def __repr__(self) -> str:
+        return f"Unmask({len(self.shares)} shares)"
+
 
 IDEAL_MESSAGES = (Plain,)
 """Everything that participants and coordinator say in `ideal`."""

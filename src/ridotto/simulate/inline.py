@@ -19,7 +19,7 @@ from typing import Any
 
 from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Link, Machine, Router
 from ridotto.core.rng import SEED_BYTES, SecretRng
-from ridotto.core.wire import Attached, Codec, Message
+from ridotto.core.wire import Attached, Codec, Message, sentence
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError
 from ridotto.learn.trainer import LocalResult, Trainer
@@ -167,7 +167,7 @@ class _Work:
         try:
             return self._vault.apply(task)
         except DataError as error:
-            return NotApplied(str(error)[:1000])
+            return NotApplied(sentence(error))
 
     def _train(self, name: str) -> Trained:
         started = perf_counter()
