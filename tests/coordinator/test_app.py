@@ -128,6 +128,8 @@ async def test_refuses_a_wrong_method(tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path)) as client:
         refused(await client.delete(FEDERATION_PATH), "not-allowed", 405)
         assert (await client.get(ROUNDS_PATH)).json() == []
+        assert (await client.get(f"{ROUNDS_PATH}?after=5")).json() == []
+        assert (await client.get(f"{ROUNDS_PATH}?after=-1")).status_code == 422
 
 
 async def test_enrols_with_a_token_once(tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def test_finds_records_by_round(store: Store) -> None:
     assert store.records() == records
     assert store.records(1) == records[:2]
     assert store.records(7) == []
+    assert store.records(after=records[0].attempt) == records[1:]
+    assert store.records(after=records[0].attempt, limit=1) == records[1:2]
+    assert store.records(after=99) == []
 
 
 @pytest.mark.parametrize("name", DURABLE)

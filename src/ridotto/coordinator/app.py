@@ -170,7 +170,7 @@ class _Service:
         return StreamingResponse(_pieces(found), media_type=MODEL_TYPE, headers=headers)
 
     async def rounds(self, request: Request) -> Response:
-        records = await self._federation.records()
+        records = await self._federation.records(after=_count(request, "after", 0))
         return Response(b"[" + b",".join(record.body for record in records) + b"]", media_type=_Json)
 
     async def round(self, request: Request) -> Response:

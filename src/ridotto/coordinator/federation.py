@@ -31,7 +31,7 @@ from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError, StorageError
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.record import SignedRecord
-from ridotto.rounds.service import LONGEST_WAIT_S, Enrolment, FederationInfo, Inbox, RunState
+from ridotto.rounds.service import LONGEST_WAIT_S, RECORDS_PAGE, Enrolment, FederationInfo, Inbox, RunState
 
 RETRY_S = 1.0
 """Between two tries of a step that nobody asked for, when storing fails: a full disk is emptied by people."""
@@ -203,9 +203,10 @@ class Federation:
         path = self._blobs.path(model_name(sha256))
         return path if path.is_file() else None
 
-    async def records(self, number: int | None = None) -> list[StoredRecord]:
-        """Return the signed records, of one round if its number is given, in order of attempts."""
-        return await asyncio.to_thread(self._store.records, number)
+    async def records(self, number: int | None = None, after: int = 0) -> list[StoredRecord]:
+        """Return signed records in order of attempts: of one round, or the next `RECORDS_PAGE` after an attempt."""
+        limit = RECORDS_PAGE if number is None else None
+        return await asyncio.to_thread(self._store.records, number, after, limit)
 
     def admit_watcher(self) -> None:
         """Refuse one more who wants to watch, if there are many."""

@@ -112,8 +112,8 @@ class Store(Protocol):
     def models(self) -> dict[bytes, int]:
         """Return the round that made each model, by SHA-256."""
 
-    def records(self, number: int | None = None) -> list[StoredRecord]:
-        """Return records in order of attempts; of one round only, if it is given."""
+    def records(self, number: int | None = None, after: int = 0, limit: int | None = None) -> list[StoredRecord]:
+        """Return records of the attempts after `after`, in order, at most `limit`; of one round only, if it is given."""
 
     def commit(self, change: Change) -> None:
         """Make a change durable as a whole, or raise and change nothing."""
@@ -178,11 +178,11 @@ class MemoryStore:
         with self._lock:
             return dict(self._models)
 
-    def records(self, number: int | None = None) -> list[StoredRecord]:
+    def records(self, number: int | None = None, after: int = 0, limit: int | None = None) -> list[StoredRecord]:
         """Return records in order of attempts."""
         with self._lock:
-            found = [self._records[attempt] for attempt in sorted(self._records)]
-        return [record for record in found if number in (None, record.round)]
+            found = [self._records[attempt] for attempt in sorted(self._records) if attempt > after]
+        return [record for record in found if number in (None, record.round)][:limit]
 
     def commit(self, change: Change) -> None:
         """Make a change."""

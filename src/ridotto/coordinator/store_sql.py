@@ -178,9 +178,9 @@ class SqlStore:
         """Return the round that made each model, by SHA-256."""
         return {row.digest: row.round for row in self._read(select(_models))}
 
-    def records(self, number: int | None = None) -> list[StoredRecord]:
+    def records(self, number: int | None = None, after: int = 0, limit: int | None = None) -> list[StoredRecord]:
         """Return records in order of attempts."""
-        query = select(_records).order_by(_records.c.attempt)
+        query = select(_records).where(_records.c.attempt > after).order_by(_records.c.attempt).limit(limit)
         if number is not None:
             query = query.where(_records.c.round == number)
         return [StoredRecord(row.attempt, row.round, row.body) for row in self._read(query)]

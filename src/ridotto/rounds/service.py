@@ -5,7 +5,8 @@
     is enrolled GET  /v1/inbox?attempt=A&after=N&wait=S -> Inbox (MessagePack)                        signed, enrolled
     POST /v1/messages?attempt=A    a frame  -> 204 once it is durable                     signed, enrolled
     GET  /v1/models/{sha256}                -> safetensors                                anyone
-    GET  /v1/rounds, /v1/rounds/{number}    -> SignedRecord(s) (JSON)                     anyone
+    GET  /v1/rounds?after=A                 -> SignedRecords of the next attempts (JSON)  anyone
+    GET  /v1/rounds/{number}                -> SignedRecord of its last attempt (JSON)    anyone
     GET  /v1/events                         -> server-sent events (JSON)                  anyone
     GET  /v1/health                         -> {"status": "ok"}                           anyone
 
@@ -41,6 +42,9 @@ PROBLEM_TYPE = "application/problem+json"
 
 LONGEST_WAIT_S = 30.0
 """A long poll is answered after this at the latest, so that proxies and dead peers are noticed."""
+
+RECORDS_PAGE = 100
+"""Records in one answer at most: anyone may ask, and records of large cohorts are large."""
 
 HexKey = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """32 bytes in lower-case hex."""
