@@ -113,7 +113,7 @@ class Store(Protocol):
         """Return the round that made each model, by SHA-256."""
 
     def records(self, number: int | None = None, after: int = 0, limit: int | None = None) -> list[StoredRecord]:
-        """Return records of the attempts after `after`, in order, at most `limit`; of one round only, if it is given."""
+        """Return at most `limit` records of attempts after `after`, in order; of one round only, if it is given."""
 
     def commit(self, change: Change) -> None:
         """Make a change durable as a whole, or raise and change nothing."""
