@@ -20,7 +20,7 @@ from ridotto.errors import DataError, PeerProtocolError, PlanError
 from ridotto.rounds.messages import Announce, messages_of_all
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import SignedRecord, sign_record
-from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState, frame_header
+from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState
 from ridotto.secagg.session import Session
 from tests.conformance.world import identity
 from tests.fuzz.mutations import changed, examples, hostile, only_refuses, peak_of
@@ -118,12 +118,6 @@ def test_fuzz_a_header_that_claims_more_than_it_has_allocates_nothing() -> None:
                 CODEC.decode(frame, "p000")
 
         assert peak_of(decode) <= CONSTANT
-
-
-@given(frame=hostile(FRAMES))
-def test_fuzz_frame_header(frame: bytes) -> None:
-    header = only_refuses(lambda: frame_header(memoryview(frame), "p000"))
-    assert header is None or frame.startswith(header)
 
 
 # --- plans, sessions, announcements -----------------------------------------------------------------------------

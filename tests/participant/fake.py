@@ -17,7 +17,7 @@ import numpy as np
 from ridotto.core.machine import COORDINATOR, SELF, Buffer, Do, Effect, Finish, Publish, Send
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Layout
-from ridotto.core.wire import Codec, Message, digest
+from ridotto.core.wire import PREFIX, Codec, Message, digest
 from ridotto.crypto.identity import RequestAuthError, verify_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError
@@ -27,7 +27,7 @@ from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, sign_record
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
-from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState, frame_header
+from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open
@@ -43,6 +43,12 @@ Hook = Callable[[httpx.Request], None]
 
 def key(name: str) -> IdentityKey:
     return IdentityKey.generate(insecure_seeded_rng(sum(name.encode())))
+
+
+def frame_header(frame: bytes) -> bytes:
+    """Return what a request's signature covers of a frame: prefix and header."""
+    _, length = PREFIX.unpack(frame[: PREFIX.size])
+    return frame[: PREFIX.size + length]
 
 
 @dataclass
@@ -109,7 +115,7 @@ class FakeCoordinator:
             case "GET", "inbox", []:
                 return self._authenticated(request, b"") or self._inbox(request)
             case "POST", "messages", []:
-                header = bytes(frame_header(memoryview(body), ME))
+                header = frame_header(body)
                 return self._authenticated(request, header) or self._message(request, body)
             case "GET", "models", [name]:
                 model = self.models.get(bytes.fromhex(name))
@@ -229,7 +235,7 @@ class FakeCoordinator:
             return problem(410, "this attempt is over")
         try:
             message, attachment = self.codec.decode(body, ME)
-            name = self.enrolled[self._verify(request, bytes(frame_header(memoryview(body), ME))) or b""]
+            name = self.enrolled[self._verify(request, frame_header(body)) or b""]
             effects = self.machine.receive(name, message, self.clock.now)
         except PeerProtocolError as error:
             return problem(409, error.why)

@@ -88,10 +88,6 @@ class StoredSums(MutableMapping[bytes, IntVector]):
         self._blobs.delete((before | self._written) - set(self._committed.values()))
         self._staged, self._written = {}, set()
 
-    def abandon(self) -> None:
-        """Delete what was written since the last commit; this object is of no use after that."""
-        self._blobs.delete(self._written - set(self._committed.values()))
-
     def _name(self, sid: bytes) -> str | None:
         return self._staged[sid] if sid in self._staged else self._committed.get(sid)
 

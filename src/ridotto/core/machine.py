@@ -146,10 +146,6 @@ class Router:
             self._handle(event)
         return self.finished
 
-    def remove(self, name: str) -> None:
-        """Kill a machine: it neither receives nor wakes any more."""
-        self._machines.pop(name, None)
-
     def _handle(self, event: Envelope | str) -> None:
         name = event if isinstance(event, str) else event.to
         machine = self._machines.get(name)

@@ -22,8 +22,7 @@ from typing import Annotated
 
 import msgspec
 
-from ridotto.core.wire import PREFIX, Count, Name, Text
-from ridotto.errors import PeerProtocolError
+from ridotto.core.wire import Count, Name, Text
 from ridotto.rounds.plan import Plan
 
 FEDERATION_PATH = "/v1/federation"
@@ -123,16 +122,3 @@ class Problem(_Body, frozen=True, kw_only=True):
     status: int
     detail: str
     instance: str = ""
-
-
-def frame_header(frame: memoryview, peer: str) -> memoryview:
-    """Return the part of a frame that a request's signature covers: prefix and header.
-
-    Raises PeerProtocolError if the frame is too short.
-    """
-    if len(frame) < PREFIX.size:
-        raise PeerProtocolError(peer, f"frame of {len(frame)} bytes is shorter than its prefix")
-    _, length = PREFIX.unpack(frame[: PREFIX.size])
-    if length > len(frame) - PREFIX.size:
-        raise PeerProtocolError(peer, f"header of {length} bytes does not fit its frame")
-    return frame[: PREFIX.size + length]
