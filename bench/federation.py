@@ -93,8 +93,6 @@ class Federation:
             case Fold(sid=sid):
                 assert attachment is not None
                 return self.vault.fold(sid, attachment)
-            case Open():
-                return self.vault.open(task)
-            case Apply():
-                return self.vault.apply(task)
+            case Open() | Apply():
+                return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Envelope, Finish, Machine, Send
 from ridotto.core.wire import Message, digest
-from ridotto.errors import DataError, PeerProtocolError
-from ridotto.rounds.messages import Apply, Decline, NotApplied, Train
+from ridotto.errors import PeerProtocolError
+from ridotto.rounds.messages import Apply, Decline, Train
 from ridotto.rounds.plan import Ideal, Pairwise
 from ridotto.secagg.messages import Masked
 from ridotto.secagg.tasks import Fold, Open
@@ -202,11 +202,7 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                 self.opened[sid] += 1
                 self._tell("receive", SELF, vault.open(task))
             case Do(Apply() as task):
-                try:
-                    answer: Message = vault.apply(task)
-                except DataError as error:
-                    answer = NotApplied(str(error)[:1000])
-                self._tell("receive", SELF, answer)
+                self._tell("receive", SELF, vault.perform(task))
             case Finish():
                 self.finished.append(effect)
 

@@ -12,8 +12,7 @@ from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine,
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Field, Layout, Vector
 from ridotto.core.wire import Codec, Message
-from ridotto.errors import DataError
-from ridotto.rounds.messages import Apply, NotApplied, NotTrained, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Ideal, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
@@ -140,13 +139,8 @@ class Federation:
             case Fold(sid):
                 assert attachment is not None
                 return self.vault.fold(sid, attachment)
-            case Open():
-                return self.vault.open(task)
-            case Apply():
-                try:
-                    return self.vault.apply(task)
-                except DataError as error:
-                    return NotApplied(str(error)[:1000])
+            case Open() | Apply():
+                return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import msgspec
@@ -200,6 +199,6 @@ def test_a_cohort_that_is_too_small_is_refused() -> None:
     federation.begin(names(2))
     with pytest.raises(RoundFailedError, match="TOO_FEW: 2 participants are there, a session needs 3"):
         federation.coordinator()
-    empty = dataclasses.replace(federation.attempt, members=())
+    empty = msgspec.structs.replace(federation.attempt, members=())
     with pytest.raises(RoundFailedError, match="0 participants are there"):
         make_sessions(empty)

@@ -128,7 +128,7 @@ def test_starts_from_a_stored_state() -> None:
     plan = make_plan(optimiser=Optimiser(name="fedavgm"))
     state = {"momentum": np.ones(5, np.float32)}
     vault = Vault(plan, LAYOUT, np.zeros(5, np.float32), state)
-    assert vault.tensors() is state
+    assert vault.state is state
     fold(vault, SID, 0)
     vault.apply(Apply(1, (SID,)))
     np.testing.assert_allclose(vault.model, mean_of([0]) + 0.9, atol=1e-4)

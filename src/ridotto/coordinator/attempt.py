@@ -26,10 +26,8 @@ from ridotto.core.wire import PREFIX, Codec, Message, digest
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import LocalProtocolError, PeerProtocolError, StorageError
 from ridotto.rounds.messages import Applied, Apply, NotApplied, messages_of_all
-from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound
-from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open, Opened
 
 LONGEST_TALK = 16
@@ -44,13 +42,7 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(functools.reduc
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keep what an attempt is about, so that its machine can be built again. started: unix seconds."""
 
-    plan: Plan
-    number: int
-    attempt: int
-    model: bytes
-    parameters: int
-    nonce: bytes
-    members: tuple[Member, ...]
+    attempt: Attempt
     started: float
 
 
@@ -77,11 +69,11 @@ class LiveAttempt:
 
     def __init__(self, description: Description, identity: IdentityKey) -> None:
         self.description = description
-        self.members = frozenset(member.name for member in description.members)
+        self.members = frozenset(member.name for member in description.attempt.members)
         self.pending: deque[Open | Apply] = deque()
         self.record: RoundRecord | None = None
         self.now = description.started
-        self._machine = CoordinatorRound(_attempt(description), identity)
+        self._machine = CoordinatorRound(description.attempt, identity)
         self._seq = 0
         self._seen: set[bytes] = set()
         self._talk: Counter[str] = Counter()
@@ -133,14 +125,14 @@ class LiveAttempt:
         Raises StorageError if it is not the next one or the machine refuses it: the log is not of this attempt.
         """
         if row.seq != self._seq:
-            raise StorageError(f"the log of attempt {self.description.attempt} has no row {self._seq}")
+            raise StorageError(f"the log of attempt {self.description.attempt.attempt} has no row {self._seq}")
         if row.kind is RowKind.EXPIRE:
             return self.expire(row.now)
         try:
             message = _decoder.decode(row.frame[PREFIX.size :])
             return self.receive(row.sender, message, row.frame, row.now)
         except (msgspec.MsgspecError, PeerProtocolError, RefusalError) as error:
-            found = f"row {row.seq} of the log of attempt {self.description.attempt} does not fit: {error}"
+            found = f"row {row.seq} of the log of attempt {self.description.attempt.attempt} does not fit: {error}"
             raise StorageError(found) from error
 
     def _step(self, row: LogRow | None, effects: list[Effect]) -> Step:
@@ -171,15 +163,3 @@ class LiveAttempt:
         if self._encoded is None or self._encoded[0] is not message:
             self._encoded = (message, _codec.header(message))
         return self._encoded[1]
-
-
-def _attempt(description: Description) -> Attempt:
-    return Attempt(
-        plan=description.plan,
-        number=description.number,
-        attempt=description.attempt,
-        model=description.model,
-        parameters=description.parameters,
-        nonce=description.nonce,
-        members=description.members,
-    )

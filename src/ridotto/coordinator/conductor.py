@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
 from ridotto.coordinator.blobs import STATES, SUMS, Blobs, model_name, state_name
@@ -34,12 +33,12 @@ from ridotto.core.vector import Layout, Vector
 from ridotto.core.wire import Message, digest, sentence
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
-from ridotto.rounds.messages import Applied, Apply, NotApplied
+from ridotto.rounds.messages import Applied
 from ridotto.rounds.record import RoundRecord, sign_record
+from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.session import Member
-from ridotto.secagg.tasks import Open
 
 NONCE_BYTES = 32
 RUN_KEY = "run"
@@ -159,7 +158,7 @@ class Conductor:
 
     def begin(self, members: Sequence[Member], wall: float) -> Outcome:
         """Start the next attempt with these members."""
-        description = Description(
+        about = Attempt(
             plan=self._settings.plan,
             number=self.run.round,
             attempt=self.run.attempt + 1,
@@ -167,9 +166,9 @@ class Conductor:
             parameters=self._layout.length,
             nonce=self._rng.bytes(NONCE_BYTES),
             members=tuple(members),
-            started=wall,
         )
-        run = msgspec.structs.replace(self.run, attempt=description.attempt, state=RunState.RUNNING, reason="")
+        description = Description(attempt=about, started=wall)
+        run = msgspec.structs.replace(self.run, attempt=about.attempt, state=RunState.RUNNING, reason="")
         attempt = LiveAttempt(description, self._identity)
         step = attempt.begin()
         self._sums.clear()
@@ -213,28 +212,15 @@ class Conductor:
         """Carry out the oldest pending task and commit what it changed together with its answer."""
         attempt = self._running()
         task = attempt.pending[0]
-        if isinstance(task, Open):
-            return self._commit([attempt.answer(self._vault.open(task), self.now(wall))])
-        return self._commit([attempt.answer(self._apply(task), self.now(wall))])
+        answer = self._vault.perform(task)
+        if isinstance(answer, Applied):
+            self._blobs.write(model_name(answer.model), self._vault.model_bytes)
+        return self._commit([attempt.answer(answer, self.now(wall))])
 
     def _running(self) -> LiveAttempt:
         if self.attempt is None:
             raise LocalProtocolError("a step of an attempt before one was begun")
         return self.attempt
-
-    def _apply(self, task: Apply) -> Applied | NotApplied:
-        before = self._vault.state
-        try:
-            # A model that overflows is refused by name right after; NumPy's warning would only repeat it.
-            with np.errstate(over="ignore", invalid="ignore"):
-                applied = self._vault.apply(task)
-        except DataError as error:
-            # Learning diverged, or nobody had examples: the attempt fails, the model stays as it was.
-            self._vault.state = before
-            self._vault.forget()
-            return NotApplied(sentence(error))
-        self._blobs.write(model_name(applied.model), self._vault.model_bytes)
-        return applied
 
     def _commit(
         self,
@@ -311,7 +297,7 @@ class Conductor:
 
     def _write_state(self) -> bytes:
         """Store the strategy's state beside the last one, which goes once the new name is committed."""
-        data = write_state(self._vault.tensors())
+        data = write_state(self._vault.state)
         name = digest(data)
         self._blobs.write(state_name(name), data)
         return name
@@ -319,7 +305,7 @@ class Conductor:
     def _initialise(self) -> Run:
         """Store the initial model and what the strategy begins with."""
         vault = Vault(self._settings.plan, self._layout, self._initial)
-        state = write_state(vault.tensors())
+        state = write_state(vault.state)
         self._blobs.write(model_name(vault.model_digest), vault.model_bytes)
         self._blobs.write(state_name(digest(state)), state)
         run = Run(
@@ -350,8 +336,8 @@ class Conductor:
         rows = self._store.log()
         try:
             description = msgspec.msgpack.decode(encoded, type=Description)
-            if description.plan != self._settings.plan:
-                raise StorageError(f"attempt {description.attempt} was begun with another plan")
+            if description.attempt.plan != self._settings.plan:
+                raise StorageError(f"attempt {description.attempt.attempt} was begun with another plan")
             attempt = LiveAttempt(description, self._identity)
             outcome.sent += attempt.begin().sent
             for row in rows:

@@ -16,7 +16,8 @@ round fails when no session was opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
 from ridotto.core.rng import Rng
@@ -53,9 +54,8 @@ from ridotto.secagg.session import Member, Session, SessionResult, Timeouts, ses
 from ridotto.secagg.tasks import Opened
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """Say what one attempt at a round is about.
+class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Say what one attempt at a round is about. A driver stores it, to build the round's machine again after a kill.
 
     number: of the round. attempt: counts every try of the federation. model: SHA-256 of the model file.
     parameters: d. nonce: 32 fresh random bytes. members: the cohort.
@@ -159,9 +159,9 @@ class CoordinatorRound:
             case Opened(sid=sid):
                 return self._of_session(sid, self._sums[sid].receive(SELF, message, now), now)
             case Applied():
-                return self._close(self._record(now, message), message.model)
+                return self._close(self._record(now, message))
             case NotApplied(reason=reason):
-                return self._close(self._record(now, None, reason), self._attempt.model)
+                return self._close(self._record(now, None, reason))
             case _:
                 raise LocalProtocolError(f"{type(message).__name__} is not the result of a task of this machine")
 
@@ -190,12 +190,12 @@ class CoordinatorRound:
         opened = tuple(sid for sid, record in self._closed.items() if not record.failure)
         if opened:
             return [Do(Apply(self._attempt.number, opened))]
-        return self._close(self._record(now, None), self._attempt.model)
+        return self._close(self._record(now, None))
 
     def _record(self, now: float, applied: Applied | None, failure: str = "") -> RoundRecord:
         sessions = tuple(sorted(self._closed.values(), key=lambda record: record.shard))
         attempt, plan = self._attempt, self._attempt.plan
-        record = RoundRecord(
+        return RoundRecord(
             round=attempt.number,
             attempt=attempt.attempt,
             plan=plan.fingerprint().hex(),
@@ -211,9 +211,9 @@ class CoordinatorRound:
             metrics=applied.metrics if applied else {},
             failure="" if applied else failure or "; ".join(session.failure for session in sessions),
         )
-        return record
 
-    def _close(self, record: RoundRecord, model: bytes) -> list[Effect]:
+    def _close(self, record: RoundRecord) -> list[Effect]:
+        model = bytes.fromhex(record.model)
         effects: list[Effect] = [
             Send(name, Closed(sid, model, sentence(record.failure))) for name, sid in self._sid_of.items()
         ]

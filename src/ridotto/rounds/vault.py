@@ -6,7 +6,7 @@ the model and the strategy's state, however many participants there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from ridotto.core.machine import Buffer
 from ridotto.core.packing import unpack
 from ridotto.core.tensors import write_model
 from ridotto.core.vector import Layout, Vector, require_finite
-from ridotto.core.wire import digest
+from ridotto.core.wire import digest, sentence
 from ridotto.crypto.prg import add_masks
+from ridotto.errors import DataError
 from ridotto.learn.strategy import State
-from ridotto.rounds.messages import Applied, Apply
+from ridotto.rounds.messages import Applied, Apply, NotApplied
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.tasks import Open, Opened
@@ -74,6 +75,15 @@ class Vault:
         np.add(total, vector, out=total)
         self.sums[sid] = total
 
+    def perform(self, task: Open | Apply) -> Opened | Applied | NotApplied:
+        """Carry out a task of the coordinator's machine and return the answer that it waits for."""
+        if isinstance(task, Open):
+            return self.open(task)
+        try:
+            return self.apply(task)
+        except DataError as error:
+            return NotApplied(sentence(error))
+
     def open(self, task: Open) -> Opened:
         """Remove what masks are left in a sum and read its check lanes."""
         total = self.sums[task.sid]
@@ -85,14 +95,15 @@ class Vault:
     def apply(self, task: Apply) -> Applied:
         """Make the next model from the sums of the sessions that were opened, and forget the sums.
 
-        Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then, and
-        the answer to the task is `NotApplied`.
+        Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
         total = np.zeros(self.pipeline.length, container(self.plan.bits))
         for sid in task.sids:
             np.add(total, self.sums[sid], out=total)
         result = self.pipeline.decode(total)
-        state, model = self._strategy.apply(self.state, self.model, result.mean)
+        # A model that overflows is refused by name right after; NumPy's warning would only repeat it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            state, model = self._strategy.apply(self.state, self.model, result.mean)
         self._set_model(model)
         self.state = state
         self.forget()
@@ -109,7 +120,3 @@ class Vault:
     def forget(self) -> None:
         """Drop every sum: the round is over."""
         self.sums.clear()
-
-    def tensors(self) -> Mapping[str, Vector]:
-        """Return the strategy's state, to be stored with the model."""
-        return self.state

@@ -19,11 +19,11 @@ from typing import Any
 
 from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Link, Machine, Router
 from ridotto.core.rng import SEED_BYTES, SecretRng
-from ridotto.core.wire import Attached, Codec, Message, sentence
+from ridotto.core.wire import Attached, Codec, Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError
 from ridotto.learn.trainer import LocalResult, Trainer
-from ridotto.rounds.messages import Applied, Apply, NotApplied, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord
@@ -156,18 +156,10 @@ class _Work:
             case Fold(sid) if attachment is not None:
                 self._vault.fold(sid, attachment)
                 return None
-            case Open():
-                return self._vault.open(task)
-            case Apply():
-                return self._apply(task)
+            case Open() | Apply():
+                return self._vault.perform(task)
             case _:
                 raise LocalProtocolError(f"{type(task).__name__} is no task of a round")
-
-    def _apply(self, task: Apply) -> Applied | NotApplied:
-        try:
-            return self._vault.apply(task)
-        except DataError as error:
-            return NotApplied(sentence(error))
 
     def _train(self, name: str) -> Trained:
         started = perf_counter()
