@@ -56,8 +56,8 @@ def test_the_notebook_has_ten_lines():
 
 
 def test_the_notebook_lines_run():
-    pytest.importorskip("sklearn")
-    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pytest.importorskip("sklearn", reason="scikit-learn is an extra")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is an extra")
     shorter = notebook().replace("rounds=20", "rounds=2")
     assert shorter != notebook()
     names: dict[str, object] = {}

@@ -54,7 +54,7 @@ def test_flatten_and_unflatten_are_inverse(shapes, dtype):
 
 
 def test_accepts_bfloat16_and_arrays_that_are_not_contiguous():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes comes with JAX, an extra")
     arrays = {"x": np.array([1.5, 2.0], ml_dtypes.bfloat16), "y": np.arange(6.0).reshape(2, 3).T}
     layout = Layout.of(arrays)
     assert layout.fields[0].dtype == "bfloat16"
@@ -208,7 +208,7 @@ def test_assign_refuses_a_bare_number():
 
 
 def test_jax_arrays_are_replaced():
-    jnp = pytest.importorskip("jax.numpy")
+    jnp = pytest.importorskip("jax.numpy", reason="JAX is an extra")
     tree = {"dense": {"kernel": jnp.zeros((2, 2), jnp.bfloat16)}}
     leaves = tree_leaves(tree)
     layout = Layout.of(leaves)

@@ -72,7 +72,7 @@ def test_weights_count_the_examples(fake, tmp_path):
 
 
 def test_trains_a_torch_module(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is an extra")
     module = torch.nn.Linear(3, 2)
     layout = adapt(module).layout
     fake = FakeCoordinator(layout=layout)
@@ -85,7 +85,7 @@ def test_trains_a_torch_module(tmp_path, monkeypatch):
 
 
 def test_trains_a_scikit_learn_estimator(tmp_path, monkeypatch):
-    linear = pytest.importorskip("sklearn.linear_model")
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is an extra")
     estimator = linear.SGDClassifier()
     estimator.partial_fit(np.eye(3), [0, 1, 2], classes=[0, 1, 2])
     layout = adapt(estimator).layout
@@ -98,7 +98,7 @@ def test_trains_a_scikit_learn_estimator(tmp_path, monkeypatch):
 
 
 def test_trains_a_tree_of_jax_arrays(tmp_path, monkeypatch):
-    jnp = pytest.importorskip("jax.numpy")
+    jnp = pytest.importorskip("jax.numpy", reason="JAX is an extra")
     tree: dict[str, Any] = {"layers": [{"w": jnp.ones((2, 2))}, {"w": jnp.ones(2)}]}
     layout = adapt(tree).layout
     fake = FakeCoordinator(layout=layout)

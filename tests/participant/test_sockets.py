@@ -23,8 +23,8 @@ from ridotto.rounds.policy import Policy
 from tests.coordinator.certificates import make_certificates
 from tests.participant.bench import StepTrainer
 
-pytest.importorskip("starlette")
-pytest.importorskip("granian")
+pytest.importorskip("starlette", reason="the server is an extra")
+pytest.importorskip("granian", reason="the server is an extra")
 
 NAMES = ("east", "north", "west")
 POLICY = Policy(min_corrupt=0.0)

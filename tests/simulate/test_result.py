@@ -53,7 +53,7 @@ def test_history_is_the_table_without_pandas(result, monkeypatch):
 
 
 def test_history_is_a_data_frame_with_pandas(result):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is an extra")
     assert isinstance(result.history, pandas.DataFrame)
     assert result.history["train_loss"].isna().tolist() == [False, True, False]
 
@@ -88,14 +88,14 @@ def test_a_folder_that_can_not_be_made_is_named(result, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_a_picture_is_saved(result, tmp_path, suffix):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     path = tmp_path / f"history.{suffix}"
     result.plot(path)
     assert path.stat().st_size > 1000
 
 
 def test_the_picture_has_a_panel_for_each_metric_and_one_for_who_was_lost(result):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     figure = result.plot()
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "lost"]
     assert figure.axes[-1].get_xlabel() == "round"
@@ -105,32 +105,32 @@ def test_the_picture_has_a_panel_for_each_metric_and_one_for_who_was_lost(result
 
 
 def test_where_nobody_was_lost_there_is_no_panel_for_it():
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     calm = simulate(trainer(), clients(), Plan(cohort=6, max_examples=10), rounds=1, seed=1)
     assert [axes.get_ylabel() for axes in calm.plot().axes] == ["participants"]
 
 
 def test_drawing_leaves_the_users_style_alone(result):
-    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     before = dict(matplotlib.rcParams)
     result.plot()
     assert dict(matplotlib.rcParams) == before
 
 
 def test_drawing_leaves_no_figure_open(result):
-    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is an extra")
     result.plot()
     assert pyplot.get_fignums() == []
 
 
 def test_a_picture_of_an_unknown_kind_is_refused(result, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     with pytest.raises(ConfigError, match=r"'history.docx': the suffix is one of .*\.png"):
         result.plot(tmp_path / "history.docx")
 
 
 def test_a_picture_that_can_not_be_written_is_named(result, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is an extra")
     with pytest.raises(StorageError, match=r"can't be saved as .*missing"):
         result.plot(tmp_path / "missing" / "history.png")
 

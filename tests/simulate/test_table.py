@@ -47,7 +47,7 @@ def test_csv_keeps_every_digit():
 
 
 def test_is_a_data_frame_where_pandas_is():
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is an extra")
     frame = data_frame(TABLE)
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == list(TABLE.columns)
