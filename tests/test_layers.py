@@ -47,12 +47,13 @@ HOMES = {
     "rich": ("cli/", "simulate/progress.py"),
     "threadpoolctl": "simulate/threads.py",
     "cloudpickle": "simulate/pool_worker.py",
-    "numba": "core/kernels.py",
+    "numba": ("core/kernels.py", "privacy/noise/kernels.py", "crypto/lattice/kernels.py", "infer/kernels/"),
     "ray": "simulate/ray_engine.py",
     "typer": "cli/",
-    "torch": "learn/torch_trainer/",
+    "torch": ("learn/torch_trainer/", "infer/from_torch.py"),
     "jax": "learn/jax_trainer.py",
-    "sklearn": "learn/sklearn_trainer.py",
+    "sklearn": ("learn/sklearn_trainer.py", "infer/from_sklearn.py"),
+    "onnx": "infer/from_onnx.py",
     "httpx": "participant/",
     "starlette": "coordinator/",
     "granian": "coordinator/",
@@ -62,7 +63,8 @@ HOMES = {
     "matplotlib": "simulate/plot.py",
 }
 """Package from outside -> where it may be imported: one module, or (with a slash at the end) one folder of ours. Of
-rich, the command line's and simulation's bars are two faces of one thing."""
+rich, the command line's and simulation's bars are two faces of one thing; numba compiles the loops of each part beside
+the plain ones; torch and scikit-learn are for trainers, and for models that are imported to be encrypted."""
 
 MAX_LINES = 400
 HEAVY = (
