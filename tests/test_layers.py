@@ -148,8 +148,10 @@ def home_problems(package: Path) -> list[str]:
             home = HOMES.get(outside)
             if home is None:
                 problems.append(f"{module}:{line}: {outside} has no home; is it a dependency? then add it to HOMES")
-            elif not any(_at_home(module, place) for place in ([home] if isinstance(home, str) else home)):
-                problems.append(f"{module}:{line}: {outside} may be imported in {home} only")
+                continue
+            homes = (home,) if isinstance(home, str) else home
+            if not any(_at_home(module, place) for place in homes):
+                problems.append(f"{module}:{line}: {outside} may be imported in {' and '.join(homes)} only")
     return problems
 
 
@@ -255,7 +257,7 @@ def test_finds_packages_from_outside_away_from_home(tmp_path):
         },
     )
     assert home_problems(package) == [
-        "core/vector.py:4: torch may be imported in learn/torch_trainer/ only",
+        "core/vector.py:4: torch may be imported in learn/torch_trainer/ and infer/from_torch.py only",
         "rounds/plan.py:1: cryptography may be imported in crypto/ only",
         "simulate/engine.py:1: requests has no home; is it a dependency? then add it to HOMES",
     ]
