@@ -1,0 +1,1 @@
+"""Encrypted inference: classify hidden data with a hidden model, between two parties and a dealer."""
