@@ -25,6 +25,10 @@ def test_reads_every_key(tmp_path):
         min_corrupt = 0.2
         max_clip = 1
         i_know = ["no-protection"]
+        noise = "distributed"
+        min_noise_multiplier = 1
+        max_delta = 1e-6
+        max_epsilon = 8
         [roster]
         north = "{KEY}"
     """
@@ -34,6 +38,10 @@ def test_reads_every_key(tmp_path):
         min_corrupt=0.2,
         max_clip=1.0,
         i_know=(Risk.NO_PROTECTION,),
+        noise="distributed",
+        min_noise_multiplier=1.0,
+        max_delta=1e-6,
+        max_epsilon=8.0,
         roster={"north": KEY},
     )
 
@@ -46,12 +54,17 @@ def test_an_empty_file_is_the_default_policy(tmp_path):
     ("text", "why"),
     [
         ("min_participant = 5", "there is no key 'min_participant' in a policy; did you mean 'min_participants'?"),
-        ("zebra = 5", "there is no key 'zebra' in a policy; there are i_know, max_clip, min_corrupt, min_participants"),
+        ("zebra = 5", "there is no key 'zebra' in a policy; there are i_know, max_clip, max_delta, max_epsilon, "),
         ('min_participants = "5"', "min_participants is '5': expected `int`, got `str`"),
         ("min_participants = 0", "min_participants is 0, expected a number from 1 up"),
         ("min_corrupt = 1.0", "min_corrupt is 1.0, expected a fraction from 0 to below 1"),
         ("min_corrupt = nan", "min_corrupt is nan, expected a fraction from 0 to below 1"),
         ("max_clip = -1.0", "max_clip is -1.0, expected a positive norm"),
+        ('noise = "much"', 'noise is \'much\', expected "any" or "distributed"'),
+        ("min_noise_multiplier = 0", "min_noise_multiplier is 0, expected a finite number above 0"),
+        ("max_delta = 1", "max_delta is 1, expected a probability above 0 and below 1"),
+        ("max_epsilon = inf", "max_epsilon is inf, expected a finite number above 0"),
+        ("max_epsilon = 8.0", "max_epsilon is 8.0 and max_delta is missing: say at which delta epsilon is counted"),
         ('protocols = ["pairwide"]', "protocols has 'pairwide', which is unknown; did you mean 'pairwise'?"),
         ('protocols = "pairwise"', "protocols is 'pairwise', expected a list of words in quotes"),
         ('i_know = ["no-protectoin"]', "i_know has 'no-protectoin', which is unknown; did you mean 'no-protection'?"),

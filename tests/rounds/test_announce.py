@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Finish, Send
-from ridotto.errors import LocalProtocolError, PeerProtocolError, RoundFailedError
+from ridotto.errors import ConsentError, LocalProtocolError, PeerProtocolError, RoundFailedError
+from ridotto.privacy.event import Repeated
 from ridotto.rounds.messages import (
     ANNOUNCE_CONTEXT,
     Announce,
@@ -19,12 +20,15 @@ from ridotto.rounds.messages import (
     NotTrained,
     Train,
 )
-from ridotto.rounds.plan import Pairwise, Plan
+from ridotto.rounds.plan import DistributedGaussian, Pairwise, Plan
 from ridotto.rounds.round import Attempt, make_sessions
+from ridotto.rounds.spending import Spending
 from ridotto.secagg.messages import KeyBook
 from ridotto.secagg.session import Session, session_id
 from tests.conformance.world import identity
 from tests.rounds.federation import (
+    ANYTHING,
+    LAYOUT,
     Federation,
     make_plan,
     members_of,
@@ -53,6 +57,15 @@ def replaced(announce: Announce, **changes: object) -> Announce:
     return signed(announce.plan, msgspec.structs.replace(announce.session, **changes))
 
 
+def private_plan(**noise: float | None) -> Plan:
+    dp = DistributedGaussian(delta=1e-6, **noise)  # type: ignore[arg-type]
+    return make_plan(clip=1.0, max_examples=1, metrics={}, dp=dp)
+
+
+def announced_with(announce: Announce, plan: Plan) -> Announce:
+    return signed(plan, msgspec.structs.replace(announce.session, plan=plan.fingerprint()))
+
+
 LIES: dict[str, tuple[Callable[[Announce], Announce], str]] = {
     "signature": (lambda a: msgspec.structs.replace(a, signature=b"s" * 64), "not signed with the coordinator's key"),
     "session after signing": (
@@ -79,6 +92,10 @@ LIES: dict[str, tuple[Callable[[Announce], Announce], str]] = {
     "more members than the plan allows": (
         lambda a: replaced(a, members=members_of(names(6))),
         "the session has 6 members, the plan allows 5",
+    ),
+    "noise of an unknown size": (
+        lambda a: announced_with(a, private_plan(noise_multiplier=None, epsilon=4.0)),
+        "the plan has differential privacy and does not say how much noise",
     ),
 }
 
@@ -109,6 +126,30 @@ def test_refuses_a_session_for_which_the_plan_has_no_graph() -> None:
     federation.begin()
     with pytest.raises(PeerProtocolError, match="the plan allows no session of 4: no sparse graph"):
         federation.participant("p000").receive(COORDINATOR, signed(plan, session), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (private_plan(noise_multiplier=1.0), "the noise multiplier is 1; the policy has min_noise_multiplier = 2"),
+        (private_plan(noise_multiplier=4.0, epsilon=8.0), "the plan may spend epsilon 8 in all"),
+        (private_plan(noise_multiplier=4.0), r"after 19 rounds, one more makes epsilon [\d.]+ at delta 1e-06"),
+        (make_plan(), "the plan has no differential privacy"),
+    ],
+)
+def test_a_plan_below_my_privacy_floor_is_declined_before_anything_is_trained(plan: Plan, why: str) -> None:
+    policy = msgspec.structs.replace(ANYTHING, min_noise_multiplier=2.0, max_epsilon=4.0, max_delta=1e-6)
+    event = Spending(LAYOUT.length).event(private_plan(noise_multiplier=4.0))
+    spending = Spending(LAYOUT.length, (Repeated(event, 19),))
+    federation = Federation(plan)
+    machine = federation.participant("p000", policy=policy, spending=spending)
+    decline, end = machine.receive(COORDINATOR, announcement(federation), 0.0)
+    assert isinstance(decline, Send)
+    assert isinstance(decline.message, Decline)
+    assert isinstance(end, Finish)
+    assert isinstance(end.error, ConsentError)
+    with pytest.raises(ConsentError, match=why):
+        raise end.error
 
 
 def attempt_of(plan: Plan) -> Attempt:

@@ -7,10 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from ridotto.errors import ConsentError
-from ridotto.rounds.plan import Pairwise, Plan, Risk
+from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
+from ridotto.privacy.event import NoPrivacyEvent, Repeated
+from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
+from ridotto.rounds.private import PrivacyAccount
 from ridotto.rounds.round import Attempt, make_sessions
+from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 from tests.conformance.world import identity
 from tests.rounds.federation import make_plan, members_of, names
@@ -22,8 +25,8 @@ def session_of(plan: Plan) -> Session:
     return make_sessions(Attempt(plan, 1, 1, b"m" * 32, 5, b"n" * 32, members_of(names(plan.cohort))))[0]
 
 
-def check(policy: Policy, plan: Plan) -> None:
-    policy.check(plan, session_of(plan))
+def check(policy: Policy, plan: Plan, spending: Spending | None = None) -> None:
+    policy.check(plan, session_of(plan), spending)
 
 
 def test_the_default_policy_allows_the_default_plan() -> None:
@@ -79,3 +82,97 @@ def test_corruption_is_asked_for_where_there_are_masks_only() -> None:
 def test_a_policy_with_an_unknown_key_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="unknown field `min_participant`"):
         msgspec.convert({"min_participant": 3}, Policy)
+
+
+# Differential privacy.
+
+NONE_YET = Spending(5)
+NO_SPENDING_NEEDED = {"noise": "any", "min_noise_multiplier": 1.0, "max_delta": 1e-5}
+
+
+def private_plan(dp: Any = None, **changes: Any) -> Plan:
+    noise = dp or DistributedGaussian(noise_multiplier=4.0, delta=1e-6)
+    settings = {"protocol": Pairwise(corrupt=0.1), "minimum": 7, "clip": 1.0, "max_examples": 1, "metrics": {}}
+    return make_plan(10, dp=noise, **(settings | changes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "dp", "why"),
+    [
+        (
+            {"noise": "distributed"},
+            CentralGaussian(noise_multiplier=9.0, delta=1e-6),
+            'the coordinator adds the noise and sees the exact sums; the policy has noise = "distributed"',
+        ),
+        ({"min_noise_multiplier": 4.5}, None, "the noise multiplier is 4; the policy has min_noise_multiplier = 4.5"),
+        ({"max_delta": 1e-7}, None, "delta is 1e-06; the policy has max_delta = 1e-07"),
+        (
+            {"max_epsilon": 2.0, "max_delta": 1e-5},
+            DistributedGaussian(noise_multiplier=4.0, epsilon=8.0, delta=1e-6),
+            "the plan may spend epsilon 8 in all; the policy has max_epsilon = 2",
+        ),
+        (
+            {"max_epsilon": 0.5, "max_delta": 1e-5},
+            None,
+            r"after 0 rounds, one more makes epsilon 0\.\d+ at delta 1e-05 by my own count",
+        ),
+    ],
+)
+def test_refuses_less_privacy_than_it_asks_for(policy: dict[str, Any], dp: Any, why: str) -> None:
+    with pytest.raises(ConsentError, match=why):
+        check(Policy(**policy), private_plan(dp), NONE_YET)
+
+
+@pytest.mark.parametrize("policy", [{key: value} for key, value in NO_SPENDING_NEEDED.items()])
+def test_refuses_a_plan_without_noise_by_any_key_that_asks_for_some(policy: dict[str, Any]) -> None:
+    (key,) = policy
+    with pytest.raises(ConsentError, match=f"the plan has no differential privacy; the policy has {key} = "):
+        check(Policy(**policy), make_plan(10, minimum=7))
+
+
+def test_allows_the_privacy_that_it_asks_for() -> None:
+    policy = Policy(**NO_SPENDING_NEEDED | {"noise": "distributed", "max_epsilon": 5.0})
+    check(policy, private_plan(), NONE_YET)
+    check(Policy(noise="any"), private_plan(CentralGaussian(noise_multiplier=1.0, delta=1e-6)))
+
+
+def test_counts_every_round_at_its_own_delta_and_stops_before_the_one_that_would_overspend() -> None:
+    plan, policy = private_plan(), Policy(max_epsilon=4.0, max_delta=1e-5)
+    dp = DistributedGaussian(noise_multiplier=4.0, epsilon=4.0, delta=1e-5)
+    account, spending = PrivacyAccount(private_plan(dp), 5), NONE_YET
+    while account.fits():
+        check(policy, plan, spending)
+        account.charge()
+        spending = spending.after(spending.event(plan))
+    assert spending.rounds == account.rounds > 1
+    assert spending.epsilon(1e-5) == account.cost.epsilon <= 4.0
+    with pytest.raises(ConsentError, match=r"one more makes epsilon 4\.\d+ at delta 1e-05 by my own count"):
+        check(policy, plan, spending)
+
+
+def test_a_round_without_noise_is_never_free() -> None:
+    spending = NONE_YET.after(NONE_YET.event(make_plan(10, minimum=7)))
+    assert spending.events == (Repeated(NoPrivacyEvent(), 1),)
+    with pytest.raises(ConsentError, match="after 1 rounds, one more makes epsilon inf"):
+        check(Policy(max_epsilon=1e6, max_delta=0.5), private_plan(), spending)
+
+
+def test_a_limit_of_what_is_spent_takes_knowing_what_was_spent() -> None:
+    with pytest.raises(LocalProtocolError, match="without what was spent so far"):
+        check(Policy(max_epsilon=4.0, max_delta=1e-5), private_plan())
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({"noise": "much"}, "noise is 'much', expected one of any, distributed"),
+        ({"max_epsilon": 4.0}, "max_epsilon is 4.0 and max_delta is missing"),
+        ({"max_epsilon": 0.0, "max_delta": 1e-6}, "max_epsilon is 0.0, expected a finite number above 0"),
+        ({"max_epsilon": float("nan"), "max_delta": 1e-6}, "max_epsilon is nan"),
+        ({"min_noise_multiplier": float("inf")}, "min_noise_multiplier is inf"),
+        ({"max_delta": 1.0}, "max_delta is 1.0, expected a probability above 0 and below 1"),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_refused(policy: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Policy(**policy)

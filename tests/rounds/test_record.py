@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from ridotto.crypto.seal import SignatureError
-from ridotto.rounds.record import RoundRecord, SessionRecord, SignedRecord, session_record, sign_record
+from ridotto.rounds.plan import DistributedGaussian, Plan
+from ridotto.rounds.private import PrivacyAccount
+from ridotto.rounds.record import RoundRecord, SessionRecord, SignedRecord, session_record, sign_record, with_privacy
 from ridotto.secagg.session import SessionResult
 from tests.conformance.world import identity
 
@@ -96,3 +98,18 @@ def test_a_session_result_becomes_a_record() -> None:
     assert session_record(result, 2, 5, "TOO_FEW: x", ("b",)) == SessionRecord(
         sid="ab" * 32, shard=2, members=5, included=("a",), lost={"b": "left"}, failure="TOO_FEW: x", blamed=("b",)
     )
+
+
+def test_a_record_may_say_what_was_spent_and_what_is_left() -> None:
+    dp = DistributedGaussian(noise_multiplier=4.0, epsilon=8.0, delta=1e-6)
+    account = PrivacyAccount(Plan(cohort=10, clip=1.0, max_examples=1, dp=dp), 5, planned=3)
+    account.charge()
+    record = with_privacy(make_record(), account.statement())
+    assert (record.privacy, record.epsilon_left) == (account.statement(), 8.0 - account.cost.epsilon)
+    signed = sign_record(record, KEY)
+    again = msgspec.json.decode(msgspec.json.encode(signed), type=SignedRecord)
+    again.check(KEY.public)
+    assert again == signed
+    forged = msgspec.structs.replace(signed, record=msgspec.structs.replace(record, epsilon_left=7.9))
+    with pytest.raises(SignatureError):
+        forged.check(KEY.public)

@@ -6,6 +6,11 @@
     max_clip = 1.0
     i_know = []
 
+    noise = "distributed"          # differential privacy, and how much of it
+    min_noise_multiplier = 1.0
+    max_delta = 1e-6
+    max_epsilon = 8.0              # for all rounds together, as this participant counts
+
     [roster]                       # who may be in a round with me, by identity key
     north = "5f3c..."
 
@@ -26,7 +31,7 @@ import msgspec
 from ridotto.core.wire import NAME_PATTERN
 from ridotto.errors import ConfigError
 from ridotto.rounds.plan import Risk
-from ridotto.rounds.policy import Policy
+from ridotto.rounds.policy import NOISES, Policy
 from ridotto.rounds.service import HexKey
 from ridotto.secagg.protocols import PROTOCOLS
 
@@ -39,6 +44,10 @@ CHECKS: dict[str, Check] = {
     "min_participants": (lambda value: value >= 1, "a number from 1 up"),
     "min_corrupt": (lambda value: 0 <= value < 1, "a fraction from 0 to below 1"),
     "max_clip": (lambda value: 0 < value < float("inf"), "a positive norm"),
+    "noise": (lambda value: value in NOISES, " or ".join(f'"{noise}"' for noise in NOISES)),
+    "min_noise_multiplier": (lambda value: 0 < value < float("inf"), "a finite number above 0"),
+    "max_delta": (lambda value: 0 < value < 1, "a probability above 0 and below 1"),
+    "max_epsilon": (lambda value: 0 < value < float("inf"), "a finite number above 0"),
 }
 
 
@@ -56,7 +65,10 @@ def load_policy(path: Path) -> Policy:
             _check(key, value)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-    return msgspec.convert(settings, Policy)
+    try:
+        return msgspec.convert(settings, Policy)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
-from ridotto.errors import ConsentError
+from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
 from ridotto.rounds.plan import Plan, Risk
+from ridotto.rounds.settings import DistributedGaussian
+from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 
 PROTECTED = ("pairwise",)
 """Protocols that hide updates from the coordinator."""
+
+
+NOISES = ("any", "distributed")
+"""What `Policy.noise` may ask for: some noise, or noise of which every participant adds a share."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +28,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     everyone who may be in a session with me; None means whoever the coordinator enrolled. max_clip: largest clip
     that is accepted; None means that clipping is not asked for. i_know: risks taken knowingly; a plan that takes
     another is refused.
+
+    Differential privacy is asked for by any of: noise, one of `NOISES`; with "distributed" nobody has to trust the
+    coordinator to add it. min_noise_multiplier: least deviation of the noise on a sum over the clip. max_delta: largest
+    delta of a plan. max_epsilon: what all rounds together may cost me, by my own count (`Spending`) at max_delta.
+
+    Raises ConfigError for a number out of range, or max_epsilon without max_delta: an epsilon means nothing without.
     """
 
     protocols: tuple[str, ...] = PROTECTED
@@ -28,13 +42,45 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     roster: dict[str, str] | None = None
     max_clip: float | None = None
     i_know: tuple[Risk, ...] = ()
+    noise: str | None = None
+    min_noise_multiplier: float | None = None
+    max_delta: float | None = None
+    max_epsilon: float | None = None
 
-    def check(self, plan: Plan, session: Session) -> None:
+    def __post_init__(self) -> None:
+        if self.noise not in (None, *NOISES):
+            raise ConfigError(f"noise is {self.noise!r}, expected one of {', '.join(NOISES)}")
+        for name in ("min_noise_multiplier", "max_epsilon"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value}, expected a finite number above 0")
+        if self.max_delta is not None and not 0 < self.max_delta < 1:
+            raise ConfigError(f"max_delta is {self.max_delta}, expected a probability above 0 and below 1")
+        if self.max_epsilon is not None and self.max_delta is None:
+            raise ConfigError(
+                f"max_epsilon is {self.max_epsilon} and max_delta is missing: say at which delta epsilon is counted"
+            )
+
+    @property
+    def wants_noise(self) -> bool:
+        """Say whether plans without differential privacy are refused."""
+        return any(limit is not None for limit in self._noise_limits.values())
+
+    @property
+    def _noise_limits(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in ("noise", "min_noise_multiplier", "max_delta", "max_epsilon")}
+
+    def check(self, plan: Plan, session: Session, spending: Spending | None = None) -> None:
         """Refuse a round that this policy does not allow.
 
+        spending: what my rounds so far have cost; needed where max_epsilon is given.
         Raises ConsentError with what was found, what is asked for and where to change it.
         """
         self._check_protection(plan, session)
+        if self.wants_noise:
+            self._check_noise(plan)
+        if self.max_epsilon is not None:
+            self._check_epsilon(plan, self.max_epsilon, spending)
         if session.minimum < self.min_participants:
             raise _refuse(f"a sum of {session.minimum} may be opened", f"min_participants = {self.min_participants}")
         if session.protocol in PROTECTED and session.corrupt < self.min_corrupt * len(session.members) - 1e-9:
@@ -52,12 +98,41 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if risk not in self.i_know:
                 raise _refuse(f"the plan takes the risk {risk.value!r} ({sentence})", "i_know without it")
 
+    def _check_noise(self, plan: Plan) -> None:
+        dp = plan.dp
+        if dp is None:
+            words = ", ".join(f"{name} = {_toml(limit)}" for name, limit in self._noise_limits.items() if limit)
+            raise _refuse("the plan has no differential privacy", words)
+        if self.noise == "distributed" and not isinstance(dp, DistributedGaussian):
+            raise _refuse("the coordinator adds the noise and sees the exact sums", 'noise = "distributed"')
+        least, found = self.min_noise_multiplier, dp.noise_multiplier or 0.0
+        if least is not None and found < least:
+            raise _refuse(f"the noise multiplier is {found:g}", f"min_noise_multiplier = {least:g}")
+        if self.max_delta is not None and dp.delta > self.max_delta:
+            raise _refuse(f"delta is {dp.delta:g}", f"max_delta = {self.max_delta:g}")
+
+    def _check_epsilon(self, plan: Plan, limit: float, spending: Spending | None) -> None:
+        """Refuse a plan that means to spend more than the limit, and a round that would take my own count over it."""
+        if spending is None or plan.dp is None or self.max_delta is None:
+            raise LocalProtocolError("a policy with max_epsilon was asked without what was spent so far")
+        if plan.dp.epsilon is not None and plan.dp.epsilon > limit:
+            raise _refuse(f"the plan may spend epsilon {plan.dp.epsilon:g} in all", f"max_epsilon = {limit:g}")
+        after = spending.after(spending.event(plan)).epsilon(self.max_delta)
+        # Not "after > limit": whatever can't be compared is over the limit.
+        if not after <= limit:
+            found = f"after {spending.rounds} rounds, one more makes epsilon {after:.4g} at delta {self.max_delta:g}"
+            raise _refuse(f"{found} by my own count", f"max_epsilon = {limit:g}")
+
     def _check_roster(self, roster: dict[str, str], session: Session) -> None:
         for member in session.members:
             if roster.get(member.name) != member.key.hex():
                 raise _refuse(
                     f"{member.name} with key {member.key.hex()[:16]} is in the session", "a roster without it"
                 )
+
+
+def _toml(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 
 def _refuse(found: str, asked: str) -> ConsentError:

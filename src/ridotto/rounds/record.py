@@ -9,6 +9,7 @@ import msgspec
 
 from ridotto.core.wire import digest
 from ridotto.crypto.seal import IdentityKey, SignatureError, verify
+from ridotto.privacy.statement import PrivacyStatement
 from ridotto.secagg.session import SessionResult
 
 RECORD_CONTEXT = "round record"
@@ -16,7 +17,10 @@ RECORD_DOMAIN = b"ridotto/1 record\x00"
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keep how one session ended. sid: hex. failure: empty if its sum was opened."""
+    """Keep how one session ended.
+
+    sid: hex. failure: empty if its sum was opened. excluded: why the plan's robust rule left the sum out, or nothing.
+    """
 
     sid: str
     shard: int
@@ -25,6 +29,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lost: dict[str, str]
     failure: str = ""
     blamed: tuple[str, ...] = ()
+    excluded: str = ""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,7 +37,10 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     plan, model_before, model: SHA-256, hex; `model` is `model_before` if the round failed. started, finished:
     seconds of the driver's clock. participants, examples: in the applied sums. metrics: weighted means over
-    participants. failure: empty if a model came out.
+    participants. failure: empty if a model came out. clip: the largest norm of an update, if there was one; clipped:
+    how many were longer, None if that is not known, and under differential privacy an estimate. privacy: of a plan with differential privacy, what was spent in
+    all once this attempt had begun, its own cost included, and everything that the number depends on. epsilon_left: of
+    the budget, None if there is none.
     """
 
     round: int
@@ -49,11 +57,20 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     saturated: int = 0
     metrics: dict[str, float] = {}
     failure: str = ""
+    clip: float | None = None
+    clipped: float | None = None
+    privacy: PrivacyStatement | None = None
+    epsilon_left: float | None = None
 
     @property
     def lost(self) -> dict[str, str]:
         """Return everyone who was lost, with where and why."""
         return {name: why for session in self.sessions for name, why in session.lost.items()}
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Return everyone whose session's sum was left out as a lie, and why; one liar costs all of its session."""
+        return {name: part.excluded for part in self.sessions if part.excluded for name in part.included}
 
     @property
     def blamed(self) -> tuple[str, ...]:
@@ -84,6 +101,11 @@ class SignedRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         except ValueError as error:
             raise SignatureError("the record's signature is not hexadecimal") from error
         verify(coordinator, RECORD_CONTEXT, self.record.statement(), signature)
+
+
+def with_privacy(record: RoundRecord, statement: PrivacyStatement) -> RoundRecord:
+    """Return a record that also says what was spent. statement: with the attempt that the record is about."""
+    return msgspec.structs.replace(record, privacy=statement, epsilon_left=statement.left)
 
 
 def sign_record(record: RoundRecord, identity: IdentityKey) -> SignedRecord:

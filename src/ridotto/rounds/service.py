@@ -23,6 +23,7 @@ from typing import Annotated
 import msgspec
 
 from ridotto.core.wire import Count, Name, Text
+from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.plan import Plan
 
 FEDERATION_PATH = "/v1/federation"
@@ -59,10 +60,10 @@ class RunState(StrEnum):
     """A round."""
 
     DONE = "done"
-    """All rounds are over."""
+    """All rounds are over, or the privacy budget has no room for a further one, as the reason then says."""
 
     FAILED = "failed"
-    """Too many rounds failed in a row; an operator must look."""
+    """Too many rounds failed in a row, or the budget was spent before one succeeded; an operator must look."""
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,9 +71,11 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class FederationInfo(_Body, frozen=True, kw_only=True):
-    """Tell what is trained. round: the current or next one, from 1. rounds: how many there will be.
+    """Tell what is trained. round: the current or next one, from 1, and the last one when all are over.
 
-    attempt: the current one, 0 before the first. reason: of a failed federation. present: how many poll just now.
+    rounds: how many were asked for. attempt: the current one, 0 before the first. reason: why it failed, or why there
+    are fewer rounds than were asked for. present: how many poll just now. privacy: of a plan with differential privacy,
+    what was spent so far.
     """
 
     name: str
@@ -88,6 +91,7 @@ class FederationInfo(_Body, frozen=True, kw_only=True):
     parameters: Count
     participants: Count
     present: Count
+    privacy: PrivacyStatement | None = None
 
 
 class Enrolment(_Body, frozen=True, kw_only=True):
