@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ridotto.core.fixedpoint import container
 from ridotto.errors import DataError, PlanError
-from ridotto.privacy.noise import ring
+from ridotto.privacy.noise import table
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.ring import add_noise, honest_participants, local_sigma, local_variance
 from ridotto.privacy.noise.skellam import Skellam
@@ -36,7 +36,7 @@ def test_adds_samples_mod_two_to_the_bits(bits, noise):
 def test_adds_in_place_and_in_pieces(monkeypatch):
     vector = np.arange(100, dtype=np.uint32)
     whole = add_noise(vector, DiscreteGaussian(500.0), words())
-    monkeypatch.setattr(ring, "PIECE_SAMPLES", 16)
+    monkeypatch.setattr(table, "PIECE_SAMPLES", 16)
     assert add_noise(vector, DiscreteGaussian(500.0), words(), out=vector) is vector
     np.testing.assert_array_equal(vector, whole)
 

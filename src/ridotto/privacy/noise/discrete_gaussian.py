@@ -36,8 +36,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.fixedpoint import IntVector
 from ridotto.errors import PlanError
-from ridotto.privacy.noise.table import CHUNK_SAMPLES, InversionTable
+from ridotto.privacy.noise.table import InversionTable, pieces
 from ridotto.privacy.noise.words import Words
 
 MAX_SIGMA = 2.0**40
@@ -99,14 +100,19 @@ class DiscreteGaussian:
 
         words: of the participant alone, used for nothing else.
         """
-        drawn = [part.table.sample(words, count, f"{index}") for index, part in enumerate(self._parts)]
-        samples = drawn.pop().astype(np.int64)
-        # A step at a time, so that the products stay in the cache.
-        for begin in range(0, count, CHUNK_SAMPLES):
-            piece = samples[begin : begin + CHUNK_SAMPLES]
-            for part, wide in zip(self._parts, drawn, strict=False):
-                piece += np.multiply(wide[begin : begin + CHUNK_SAMPLES], part.factor, dtype=np.int64)
+        samples = np.zeros(count, np.int64)
+        self.add_to(samples.view(np.uint64), words)
         return samples
+
+    def add_to(self, total: IntVector, words: Words) -> None:
+        """Add an independent sample to every entry, mod 2^w, w its container's width. Same words, same samples.
+
+        total: uint8 to uint64, shape (count,), changed in place. words: as for `sample`.
+        """
+        # A piece at a time, so that it is in the cache for all parts.
+        for piece in pieces(total):
+            for index, part in enumerate(self._parts):
+                part.table.add_to(piece, words, f"{index}", part.factor)
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ from ridotto.core.fixedpoint import IntVector, container
 from ridotto.errors import DataError, PlanError
 from ridotto.privacy.noise.words import Words
 
-PIECE_SAMPLES = 1 << 17
-"""Samples drawn at once: best of 2^14 to 2^19. Even, so that the result doesn't depend on it; memory stays bounded."""
-
 
 class IntegerNoise(Protocol):
     """Draw independent integers: `DiscreteGaussian` or `Skellam`."""
 
     def sample(self, words: Words, count: int) -> NDArray[np.int64]:
         """Return `count` independent samples, int64, shape (count,)."""
+
+    def add_to(self, total: IntVector, words: Words) -> None:
+        """Add the same samples to `total` in place, mod 2^w, w its container's width."""
 
 
 def add_noise(
@@ -47,21 +47,31 @@ def add_noise(
     Whether noise and sum have room in the ring is for the plan to prove: nothing here sees an overflow.
     Raises DataError if shapes or dtypes do not fit.
     """
-    width = vector.dtype.itemsize * 8
-    bits = width if bits is None else bits
-    if vector.ndim != 1 or vector.dtype != container(bits):
-        raise DataError(f"noise goes into a vector of {container(bits)}, not {vector.dtype} of shape {vector.shape}")
-    result = np.empty_like(vector) if out is None else out
+    bits = vector.dtype.itemsize * 8 if bits is None else bits
+    check_ring(vector, bits)
+    result = vector.copy() if out is None else out
     if result.shape != vector.shape or result.dtype != vector.dtype:
         raise DataError(f"out is {result.dtype} of shape {result.shape}, the vector {vector.dtype} of {vector.shape}")
-    for begin in range(0, len(vector), PIECE_SAMPLES):
-        piece = slice(begin, begin + PIECE_SAMPLES)
-        drawn = noise.sample(words, len(vector[piece]))
-        # Conversion to a narrower unsigned integer keeps the lower bits: it is reduction mod 2^width.
-        np.add(vector[piece], drawn.astype(vector.dtype), out=result[piece])
-    if bits < width:
-        result &= result.dtype.type((1 << bits) - 1)
+    if result is not vector:
+        np.copyto(result, vector)
+    noise.add_to(result, words)
+    reduce(result, bits)
     return result
+
+
+def check_ring(vector: IntVector, bits: int) -> None:
+    """Make sure that a vector holds integers mod 2^bits: one dimension, dtype `container(bits)`.
+
+    Raises DataError if not, PlanError if there is no such ring.
+    """
+    if vector.ndim != 1 or vector.dtype != container(bits):
+        raise DataError(f"noise goes into a vector of {container(bits)}, not {vector.dtype} of shape {vector.shape}")
+
+
+def reduce(vector: IntVector, bits: int) -> None:
+    """Take every entry mod 2^bits, in place: bits of the container beyond become 0."""
+    if bits < vector.dtype.itemsize * 8:
+        vector &= vector.dtype.type((1 << bits) - 1)
 
 
 def honest_participants(smallest_cohort: int, corrupt: int) -> int:

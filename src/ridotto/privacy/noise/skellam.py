@@ -22,8 +22,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.fixedpoint import IntVector
 from ridotto.errors import PlanError
-from ridotto.privacy.noise.table import InversionTable
+from ridotto.privacy.noise.table import InversionTable, pieces
 from ridotto.privacy.noise.words import Words
 
 MAX_VARIANCE = 2.0**21
@@ -62,8 +63,18 @@ class Skellam:
 
         words: of the participant alone, used for nothing else.
         """
-        positive = self._table.sample(words, count, "positive").astype(np.int64)
-        return np.subtract(positive, self._table.sample(words, count, "negative"), out=positive)
+        samples = np.zeros(count, np.int64)
+        self.add_to(samples.view(np.uint64), words)
+        return samples
+
+    def add_to(self, total: IntVector, words: Words) -> None:
+        """Add an independent sample to every entry, mod 2^w, w its container's width. Same words, same samples.
+
+        total: uint8 to uint64, shape (count,), changed in place. words: as for `sample`.
+        """
+        for piece in pieces(total):
+            self._table.add_to(piece, words, "positive")
+            self._table.add_to(piece, words, "negative", -1)
 
 
 @lru_cache(maxsize=16)
