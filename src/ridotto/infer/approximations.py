@@ -22,7 +22,7 @@ To these errors come those of fixed point: a unit in the last place a truncation
 fine that slopes leave no room between its points (tests/infer/test_approximations.py). The tables are the longest
 segments inside a corridor around the function, found greedily by tests/infer/corridor.py, which a test runs again.
 Where we differ from other systems: those take Taylor polynomials, limits or Newton's iteration for exp and 1/x
-(Knott et al., "CrypTen: Secure Multi-Party Computation Meets Machine Learning", NeurIPS 2021, section 4), which take
+(Knott et al., "CrypTen: Secure Multi-Party Computation Meets Machine Learning", NeurIPS 2021), which take
 more rounds and have no bound outside of an interval.
 """
 
