@@ -29,6 +29,17 @@ def test_loads_when_asked() -> None:
     assert found.kernels(1) is kernels
 
 
+def test_can_be_held_back() -> None:
+    kernels = compiled()
+    found = Loops()
+    with found.held():
+        assert found.kernels(PAY_ENTRIES + 1) is None
+        with found.held():
+            assert found.load()
+        assert found.kernels(1) is None
+    assert found.kernels(1) is kernels
+
+
 def test_noise_counts_its_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled()
     found = Loops()

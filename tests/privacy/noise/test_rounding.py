@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ridotto.errors import DataError, PlanError
 from ridotto.privacy.noise import rounding
 from ridotto.privacy.noise.rounding import rounded_norm_bound, rounded_within
-from tests.privacy.noise.zscores import MAX_Z, words
+from tests.privacy.noise.zscores import MAX_Z, mean_z, words
 
 # (fraction bits, d, D2 / c) for C = 1, from the published formula, to three decimals.
 INFLATIONS = [(14, 1_000_000, 1.0005), (12, 1_000_000, 1.008), (10, 1_000_000, 1.11), (8, 1_000_000, 2.20)]
@@ -50,6 +50,16 @@ def test_is_unbiased():
     fraction = vector - np.floor(vector)
     error = np.sqrt(fraction * (1 - fraction) / len(drawn))
     assert np.all(np.abs(drawn.mean(0) - vector) <= MAX_Z * error + 1e-12)
+
+
+def test_ten_million_entries_are_unbiased():
+    # Fractions of all sizes, on both sides of zero; three tests of a false-alarm rate of 6e-7.
+    vector = np.sin(np.arange(10_000_000, dtype=np.float32)) * np.float32(3)
+    error = rounded_within(vector, 1.0, 3e4, words("ten million")) - vector.astype(np.float64)
+    fraction = vector - np.floor(vector)
+    for chosen in (vector > 0, vector < 0, np.ones(vector.size, np.bool_)):
+        spread = fraction[chosen].astype(np.float64) * (1 - fraction[chosen])
+        assert abs(mean_z(error[chosen], 0.0, float(spread.mean()))) < MAX_Z
 
 
 def test_expected_tries_are_below_two_where_it_is_hardest():

@@ -7,6 +7,8 @@ many entries as that time is worth, or at once by whoever knows that many will c
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -22,6 +24,7 @@ class Loops:
 
     def __init__(self) -> None:
         self._entries = 0
+        self._held = False
         self._tried = False
         self._kernels: ModuleType | None = None
 
@@ -38,11 +41,22 @@ class Loops:
 
     def kernels(self, entries: int) -> ModuleType | None:
         """Return the compiled loops, for work on `entries` entries; None where they do not pay or there are none."""
+        if self._held:
+            return None
         if self._kernels is None and not self._tried:
             self._entries += entries
             if self._entries > PAY_ENTRIES:
                 self.load()
         return self._kernels
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Use NumPy, and count nothing, until this ends."""
+        before, self._held = self._held, True
+        try:
+            yield
+        finally:
+            self._held = before
 
 
 LOOPS = Loops()

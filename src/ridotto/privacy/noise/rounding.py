@@ -42,9 +42,9 @@ MAX_NORM = 2.0**40
 CERTAIN = 1 - 2.0**-44
 """A sum of squares in float64, added in pairs, is accurate to 2^-46: at most `CERTAIN` times the limit is within it."""
 
-EXACT = 2.0**53
-"""Sums of integer squares below this are exact in float64, whatever the order; one that is larger never comes out
-smaller than this. So up to here compiled loops, which add integers, decide as NumPy does."""
+EXACT = 2.0**61
+"""Where D2^2 is smaller, squares are added as integers. No try overflows: it is at most sqrt(d) units longer than c, so
+below 2^62, and no entry times 2^32 is beyond an int64."""
 
 DRAWN_ENTRIES = 1 << 18
 """Entries that share one call for dither: 1 MiB of it, what one call of the cipher makes at its best."""
@@ -148,11 +148,11 @@ def _round_within(
 
 
 class _Rounding:
-    """Draw the integers of one vector, again and again if need be. exact: sums of squares are below `EXACT`."""
+    """Draw the integers of one vector, again and again if need be. exact: D2^2 is below `EXACT`."""
 
     def __init__(self, vector: NDArray[np.floating], norm: float, scale: float, out: IntVector, exact: bool) -> None:
         self._vector, self._norm, self._scale, self._out = vector, norm, scale, out
-        self._signed = out.view(f"int{8 * out.itemsize}")
+        self._signed, self._exact = out.view(f"int{8 * out.itemsize}"), exact
         plain = vector.dtype in (np.float32, np.float64) and vector.flags.c_contiguous and out.flags.c_contiguous
         kernels = LOOPS.kernels(len(vector)) if exact and plain else None
         self._loop = None if kernels is None else kernels.rounding(vector.dtype, self._signed.dtype)
@@ -160,18 +160,17 @@ class _Rounding:
             # No entry is beyond the norm, so none is cut off.
             self._rounder = Rounder(math.ceil(norm * scale), min(len(vector), CHUNK_ELEMENTS))
 
-    def draw(self, words: Words, lane: str) -> float:
+    def draw(self, words: Words, lane: str) -> int:
         """Write the integers of one try; return the sum of their squares."""
-        squares = []
+        squares = 0
         for begin in range(0, len(self._vector), DRAWN_ENTRIES):
             block = slice(begin, begin + DRAWN_ENTRIES)
             values, dither = self._vector[block], words.medium(lane, len(self._vector[block]))
             if self._loop is None:
-                squares.append(self._chunks(values, dither, self._out[block], self._signed[block]))
+                squares += self._chunks(values, dither, self._out[block], self._signed[block])
             else:
-                scale = math.ldexp(self._scale, DITHER_BITS)
-                squares.append(float(self._loop(values, scale, dither, self._signed[block])))
-        return math.fsum(squares)
+                squares += self._loop(values, math.ldexp(self._scale, DITHER_BITS), dither, self._signed[block])
+        return squares
 
     def _chunks(
         self,
@@ -179,9 +178,9 @@ class _Rounding:
         dither: NDArray[np.uint32],
         out: IntVector,
         signed: NDArray[np.signedinteger],
-    ) -> float:
+    ) -> int:
         """Do the same in NumPy, chunk by chunk."""
-        squares = []
+        squares = 0
         for begin in range(0, len(values), CHUNK_ELEMENTS):
             part = slice(begin, begin + CHUNK_ELEMENTS)
             reach = self._norm * self._scale
@@ -191,6 +190,12 @@ class _Rounding:
             real = self._rounder.widen(values[None, part])
             self._rounder.scale(real, [self._scale], [self._norm])
             self._rounder.add(real, dither[None, part], reach, out[part], begin=True)
-            np.copyto(real[0], signed[part])
-            squares.append(float(np.square(real, out=real).sum()))
-        return math.fsum(squares)
+            squares += self._squares(signed[part])
+        return squares
+
+    def _squares(self, integers: NDArray[np.signedinteger]) -> int:
+        if self._exact:
+            wide = integers.astype(np.int64, copy=False)
+            return int(np.dot(wide, wide))
+        # Up to 32,768 of them are added in pairs; their sums then as integers, without another error.
+        return int(np.square(integers, dtype=np.float64).sum())
