@@ -1,0 +1,138 @@
+"""Correlated randomness as two seeds and corrections: how the dealer writes it and the parties read it.
+
+Each party has a seed of the session; its *stream* is AES-128-CTR (`crypto.prg`). In the same order, dealer and parties
+ask for two kinds of thing:
+
+    random    both parties take the next words of their streams: the secret is their sum (or XOR), for which nothing
+              has to be sent
+    share     party 0 takes the next words of its stream, party 1 the next *correction*, which the dealer made as
+              secret minus (or XOR) party 0's words
+
+So a dealer's whole message is a seed to each party, and corrections to party 1. Either party alone sees uniform words.
+A stream is used for one session and then forgotten: the material is one-time.
+Source: common randomness of SecureNN, Wagh et al., PETS 2019; the correction is what a seed can't give.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ridotto.core.rng import Rng
+from ridotto.crypto import prg
+from ridotto.errors import PeerProtocolError
+from ridotto.infer.kernels.plain import Words
+
+SEED_BYTES = prg.SEED_BYTES
+WORD_BYTES = 8
+
+BLOCK_BYTES = 1 << 15
+"""Streams are made at least so far ahead, so that many small requests cost one call of the cipher."""
+
+
+class Stream:
+    """Read words of the stream of (seed, session, label), one after the other.
+
+    seed: 32 bytes, secret. session: not empty.
+    """
+
+    def __init__(self, seed: bytes, session: bytes, label: str) -> None:
+        self._key = prg.stream_key(seed, session, label)
+        self._made = 0
+        self._ready = np.empty(0, np.uint64)
+
+    def __repr__(self) -> str:
+        return "Stream(...)"
+
+    def words(self, *shape: int) -> Words:
+        """Return the next words, uint64, of this shape."""
+        count = math.prod(shape)
+        if count > self._ready.size:
+            self._extend(count - self._ready.size)
+        taken, self._ready = self._ready[:count], self._ready[count:]
+        return taken.reshape(shape)
+
+    def _extend(self, count: int) -> None:
+        size = max(count * WORD_BYTES, BLOCK_BYTES)
+        fresh = prg.keystream(self._key, self._made, size).view("<u8").astype(np.uint64, copy=False)
+        self._made += size
+        self._ready = np.concatenate([self._ready, fresh]) if self._ready.size else fresh
+
+
+class Dealing:
+    """Write one session's material, in the order in which the parties will read it.
+
+    rng: draws the two seeds. session: the session's id.
+    """
+
+    def __init__(self, rng: Rng, session: bytes) -> None:
+        self.seeds = rng.bytes(SEED_BYTES), rng.bytes(SEED_BYTES)
+        self._streams = [Stream(seed, session, "dealt") for seed in self.seeds]
+        self._corrections: list[Words] = []
+
+    def __repr__(self) -> str:
+        return "Dealing(...)"
+
+    def random(self, *shape: int) -> Words:
+        """Return a uniform secret of which each party has an additive share in its stream."""
+        return self._streams[0].words(*shape) + self._streams[1].words(*shape)
+
+    def random_bits(self, *shape: int) -> Words:
+        """Return a uniform secret of which each party has an XOR share in its stream."""
+        return self._streams[0].words(*shape) ^ self._streams[1].words(*shape)
+
+    def share(self, secret: Words) -> None:
+        """Share this secret additively."""
+        self._corrections.append(secret - self._streams[0].words(*secret.shape))
+
+    def share_bits(self, secret: Words) -> None:
+        """Share this secret by XOR."""
+        self._corrections.append(secret ^ self._streams[0].words(*secret.shape))
+
+    def corrections(self) -> Words:
+        """Return what party 1 gets beside its seed, in order, one row of words."""
+        return np.concatenate([np.empty(0, np.uint64), *(part.reshape(-1) for part in self._corrections)])
+
+
+class Material:
+    """Read one party's part of a session's material. Every word is read once.
+
+    seed: this party's. corrections: party 1's, None for party 0.
+    """
+
+    def __init__(self, seed: bytes, session: bytes, corrections: Words | None) -> None:
+        self._stream = Stream(seed, session, "dealt")
+        self._corrections = corrections
+
+    def __repr__(self) -> str:
+        return "Material(...)"
+
+    @property
+    def first(self) -> bool:
+        """Say whether this is party 0's."""
+        return self._corrections is None
+
+    def random(self, *shape: int) -> Words:
+        """Return this party's share of a `random` or `random_bits` secret."""
+        return self._stream.words(*shape)
+
+    def share(self, *shape: int) -> Words:
+        """Return this party's share of a secret that the dealer shared, additively or by XOR.
+
+        Raises PeerProtocolError if the dealer sent too little.
+        """
+        if self._corrections is None:
+            return self._stream.words(*shape)
+        count = math.prod(shape)
+        if count > self._corrections.size:
+            raise PeerProtocolError(
+                "dealer", f"{self._corrections.size} words of material are left, {count} are needed"
+            )
+        taken, self._corrections = self._corrections[:count], self._corrections[count:]
+        return taken.reshape(shape)
+
+    def close(self) -> None:
+        """Raise PeerProtocolError if the dealer sent more than this plan needs."""
+        if self._corrections is not None and self._corrections.size:
+            raise PeerProtocolError("dealer", f"{self._corrections.size} words of material are too many")

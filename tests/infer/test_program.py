@@ -1,0 +1,154 @@
+"""Whole models between two parties against plain integer arithmetic: a unit in the last place a truncation."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.errors import PlanError
+from ridotto.infer import reference
+from ridotto.infer.builder import GraphBuilder
+from ridotto.infer.fixed import Fixed
+from ridotto.infer.graph import AvgPool2d, Flatten, MaxPool2d, Relu, Softmax
+from ridotto.infer.kernels import without_numba
+from ridotto.infer.program import Plan, compile_plan
+from tests.infer.two_parties import classify
+
+FIXED = Fixed()
+
+
+def weights(*shape: int) -> Any:
+    return np.random.default_rng(shape).normal(0, 0.5, shape)
+
+
+def dense(*sizes: int) -> Any:
+    builder = GraphBuilder()
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        if i:
+            builder.add(Relu(f"relu{i}"))
+        builder.linear(f"dense{i}", weights(outputs, inputs), weights(outputs))
+    return builder.build((sizes[0],))
+
+
+def images(*, pool: Any, conv: dict[str, Any], before: bool = False) -> Any:
+    builder = GraphBuilder()
+    groups = conv.get("groups", 1)
+    builder.conv2d("conv", weights(6, 4 // groups, 3, 2), weights(6), **conv)
+    if before:
+        builder.add(Relu("relu"))
+    builder.add(pool)
+    builder.add(Flatten("flatten"))
+    return builder.build((4, 9, 8))
+
+
+def inputs(graph: Any, count: int) -> Any:
+    return np.random.default_rng(count).normal(0, 1, (count, *graph.architecture.input_shape)).astype(np.float32)
+
+
+MODELS = {
+    "one layer": dense(5, 3),
+    "three layers": dense(20, 16, 12, 10),
+    "max-pool": images(pool=MaxPool2d("pool", (2, 2), (2, 2)), conv={}, before=True),
+    "odd windows that overlap": images(pool=MaxPool2d("pool", (3, 1), (2, 1)), conv={"stride": (1, 2)}),
+    "windows of nine": images(pool=MaxPool2d("pool", (3, 3), (2, 2)), conv={"padding": (1, 1)}),
+    "average": images(pool=AvgPool2d("pool", (3, 2), (2, 2)), conv={"groups": 2}, before=True),
+    "average of a wide wire": images(
+        pool=AvgPool2d("pool", (2, 2), (1, 2)), conv={"stride": (2, 1), "padding": (0, 2)}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("count", [1, 7])
+def test_logits(name: str, count: int) -> None:
+    graph = MODELS[name]
+    x = inputs(graph, count)
+    found = classify(graph, x, "logits", insecure_seeded_rng(count), FIXED)
+    expected = reference.fixed_forward(graph, x, 14)
+    # Every truncation is off by at most one unit; weights of at most 2 and 20 terms carry it on.
+    assert np.abs(found - expected).max() <= 40, name
+    assert np.abs(found - expected).max() <= 2 or "three" in name or "average" in name
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+def test_classes(count: int) -> None:
+    graph = MODELS["three layers"]
+    x = inputs(graph, count)
+    expected = reference.fixed_forward(graph, x, 14)
+    ordered = np.sort(expected, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 80
+    found = classify(graph, x, "class", insecure_seeded_rng(count), FIXED)
+    np.testing.assert_array_equal(found[clear], expected.argmax(axis=1)[clear])
+    assert clear.mean() > 0.8
+
+
+def test_the_numpy_loops_give_the_same_bits() -> None:
+    for name in ("three layers", "max-pool", "average"):
+        graph = MODELS[name]
+        x = inputs(graph, 3)
+        views: tuple[list[Any], list[Any]] = ([], [])
+        plain_views: tuple[list[Any], list[Any]] = ([], [])
+        found = classify(graph, x, "logits", insecure_seeded_rng(5), FIXED, views)
+        with without_numba():
+            again = classify(graph, x, "logits", insecure_seeded_rng(5), FIXED, plain_views)
+        np.testing.assert_array_equal(found, again)
+        for mine, plain in zip(views[0] + views[1], plain_views[0] + plain_views[1], strict=True):
+            np.testing.assert_array_equal(mine, plain)
+
+
+def test_truncation_never_fails_at_the_edge_of_its_range() -> None:
+    """Products just below 2^62, where truncating shares without a dealer fails for one in four."""
+    fixed = Fixed(14, 33)
+    builder = GraphBuilder()
+    builder.linear("dense", [[2.0**16, 2.0**16]], [0.0])
+    graph = builder.build((2,))
+    x = np.full((4000, 2), 2.0**16, np.float32) * np.array([1, -1], np.float32)[np.arange(4000) % 2, None]
+    found = classify(graph, x, "logits", insecure_seeded_rng(1), fixed)
+    expected = reference.fixed_forward(graph, x, 14)
+    assert np.isin(found - expected, [0, 1]).all()
+
+
+def test_other_encodings() -> None:
+    graph = MODELS["three layers"]
+    x = inputs(graph, 5)
+    for f, k in ((8, 25), (12, 29), (16, 33)):
+        found = classify(graph, x, "logits", insecure_seeded_rng(f), Fixed(f, k))
+        assert np.abs(found - reference.fixed_forward(graph, x, f)).max() <= 40
+
+
+def test_refuses_what_has_no_protocol_by_name() -> None:
+    builder = GraphBuilder()
+    builder.linear("dense", weights(3, 4))
+    builder.add(Softmax("soft"))
+    with pytest.raises(PlanError, match="layer soft"):
+        compile_plan(Plan(builder.build((4,)).architecture, FIXED, 1, "logits"))
+
+
+def test_refuses_the_class_of_an_image() -> None:
+    builder = GraphBuilder()
+    builder.conv2d("conv", weights(2, 1, 3, 3))
+    with pytest.raises(PlanError, match="class of an output of shape"):
+        compile_plan(Plan(builder.build((1, 5, 5)).architecture, FIXED, 1, "class"))
+
+
+def test_a_plan_is_named_by_all_of_it() -> None:
+    graph = MODELS["one layer"]
+    plans = [
+        Plan(graph.architecture, FIXED, 1, "class"),
+        Plan(graph.architecture, FIXED, 2, "class"),
+        Plan(graph.architecture, FIXED, 1, "logits"),
+        Plan(graph.architecture, Fixed(12, 33), 1, "class"),
+        Plan(MODELS["three layers"].architecture, FIXED, 1, "class"),
+    ]
+    assert len({plan.digest() for plan in plans}) == len(plans)
+
+
+def test_rounds_of_the_reference_model() -> None:
+    """784-128-128-10 with the class as output takes 16 rounds; at most 20 are promised."""
+    views: tuple[list[Any], list[Any]] = ([], [])
+    classify(dense(784, 128, 128, 10), np.zeros((1, 784), np.float32), "class", insecure_seeded_rng(1), FIXED, views)
+    assert len(views[0]) == 16

@@ -1,0 +1,43 @@
+"""What the dealer writes is what the parties read, in the same order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.errors import PeerProtocolError
+from ridotto.infer.streams import Dealing, Material, Stream
+from tests.infer.two_parties import SESSION, deal
+
+SECRET = np.arange(5, dtype=np.uint64)
+
+
+def test_random_and_shared_secrets() -> None:
+    dealing = Dealing(insecure_seeded_rng(1), SESSION)
+    r, bits = dealing.random(3), dealing.random_bits(2)
+    dealing.share(SECRET)
+    dealing.share_bits(SECRET)
+    zero = Material(dealing.seeds[0], SESSION, None)
+    one = Material(dealing.seeds[1], SESSION, dealing.corrections())
+    np.testing.assert_array_equal(zero.random(3) + one.random(3), r)
+    np.testing.assert_array_equal(zero.random(2) ^ one.random(2), bits)
+    np.testing.assert_array_equal(zero.share(5) + one.share(5), SECRET)
+    np.testing.assert_array_equal(zero.share(5) ^ one.share(5), SECRET)
+    one.close()
+
+
+def test_requests_of_all_sizes_read_one_stream() -> None:
+    whole = Stream(b"k" * 32, SESSION, "label").words(50_000)
+    parts = Stream(b"k" * 32, SESSION, "label")
+    pieces = [parts.words(size) for size in (1, 4095, 2, 0, 40_000, 5_902)]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    assert (Stream(b"k" * 32, SESSION, "other").words(8) != whole[:8]).all()
+
+
+def test_a_dealer_that_sends_too_little_or_too_much_is_named() -> None:
+    _, one = deal(insecure_seeded_rng(2), lambda dealing: dealing.share(SECRET))
+    with pytest.raises(PeerProtocolError, match="dealer: 5 words of material are left, 6 are needed"):
+        one.share(6)
+    with pytest.raises(PeerProtocolError, match="dealer: 5 words of material are too many"):
+        one.close()
