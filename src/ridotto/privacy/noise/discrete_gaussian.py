@@ -31,7 +31,7 @@ import math
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +72,9 @@ class DiscreteGaussian:
         if not (math.isfinite(self.sigma) and 0 < self.sigma <= MAX_SIGMA):
             raise PlanError(f"the sigma of a discrete Gaussian is above 0 and at most 2^40, not {self.sigma}")
 
-    @cached_property
-    def _parts(self) -> list[_Part]:
-        return _decompose(Fraction(self.sigma) ** 2)
+    @property
+    def _parts(self) -> tuple[_Part, ...]:
+        return _decompose(self.sigma)
 
     @property
     def distance(self) -> float:
@@ -124,9 +124,10 @@ class _Part:
     table: InversionTable
 
 
-def _decompose(variance: Fraction) -> list[_Part]:
-    """Write N_Z(0, variance) as a sum of multiples of table variables of about the same size, the widest first."""
-    tables = 1
+@lru_cache(maxsize=64)
+def _decompose(sigma: float) -> tuple[_Part, ...]:
+    """Write N_Z(0, sigma^2) as a sum of multiples of table variables of about the same size, the widest first."""
+    variance, tables = Fraction(sigma) ** 2, 1
     while variance > (TABLE_SIGMA**tables / RATIO ** (tables - 1)) ** 2:
         tables += 1
     factor, parts = 1, []
@@ -138,7 +139,7 @@ def _decompose(variance: Fraction) -> list[_Part]:
         variance = (variance - narrow**2) / step**2
         factor *= step
     parts.append(_Part(factor, variance, _table(variance)))
-    return parts[::-1]
+    return tuple(parts[::-1])
 
 
 @lru_cache(maxsize=64)

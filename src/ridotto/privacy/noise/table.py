@@ -94,6 +94,8 @@ class InversionTable:
             self._add_compiled(kernels, total, coarse, words, lane, factor)
             return
         where = self._add_decided(total, coarse, factor)
+        if not where.size:
+            return  # and no lane is opened, which takes longer than some thousand samples
         values = self._search(coarse[where], words.wide(lane + "/fine", where.size))
         total[where] += (values * factor).astype(total.dtype)
 
@@ -105,6 +107,8 @@ class InversionTable:
         add_decided, add_undecided = kernels.lookup(signed.dtype)
         places = np.empty(len(total), np.int32)
         where = places[: add_decided(coarse, self._guide, factor, signed, places)]
+        if not where.size:
+            return
         fine = words.wide(lane + "/fine", where.size)
         add_undecided(coarse, where, fine, self._fine, self._begin, self.first, factor, signed)
 
