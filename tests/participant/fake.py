@@ -77,6 +77,7 @@ class FakeCoordinator:
     clock: FakeClock = field(default_factory=FakeClock)
     identity: IdentityKey = field(default_factory=lambda: key("coordinator"))
     token: str = ""
+    stop_after: int = 0
     before: Hook = lambda request: None
     after: Hook = lambda request: None
 
@@ -147,7 +148,7 @@ class FakeCoordinator:
             protection=self.plan.protection(),
             state=self.state,
             reason=self.reason,
-            round=min(self.number, self.rounds),
+            round=self.number - (self.state is RunState.DONE),
             rounds=self.rounds,
             attempt=self.attempt,
             model=self.vault.model_digest.hex(),
@@ -291,8 +292,9 @@ class FakeCoordinator:
         if failed:
             return
         self.number += 1
-        if self.number > self.rounds:
+        if self.number > (self.stop_after or self.rounds):
             self.state = RunState.DONE
+            self.reason = "the privacy budget is spent" if self.stop_after else ""
 
 
 def problem(status: int, detail: str) -> httpx.Response:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ridotto.core.vector import Vector
 from ridotto.errors import ConfigError
+from ridotto.privacy.event import Relation
 
 
 class EventKind(StrEnum):
@@ -32,12 +34,36 @@ class EventKind(StrEnum):
     """The round goes on, or has ended, without this participant: `reason` says why."""
 
     DONE = "done"
-    """All rounds are over."""
+    """All rounds are over; `reason` says why, if there were fewer than planned."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Say what all rounds so far have cost this participant, by its own count; see `rounds.spending`.
+
+    epsilon: at this delta; infinite if one of the rounds had no differential privacy. limit: the most that the policy
+    allows, or None. relation: always zero-out.
+    """
+
+    rounds: int
+    epsilon: float
+    delta: float
+    limit: float | None
+    relation: Relation = Relation.ZERO_OUT
+
+    def __str__(self) -> str:
+        of = "" if self.limit is None else f" of {self.limit:g}"
+        count = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
+        epsilon = "infinite" if math.isinf(self.epsilon) else f"{math.ceil(self.epsilon * 1000) / 1000:g}"
+        return f"epsilon {epsilon}{of} at delta {self.delta:g} ({self.relation}) after {count}"
 
 
 @dataclass(frozen=True)
 class Event:
-    """Show one step. round: from 1, 0 where there is none. size_bytes: of what is sent."""
+    """Show one step. round: from 1, 0 where there is none. size_bytes: of what is sent.
+
+    spent: where a round has ended and differential privacy is counted.
+    """
 
     kind: EventKind
     round: int = 0
@@ -45,6 +71,7 @@ class Event:
     message: str = ""
     size_bytes: int = 0
     reason: str = ""
+    spent: Spent | None = None
 
 
 OnEvent = Callable[[Event], None]
@@ -69,7 +96,11 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Summary:
-    """Say how a participation went. model: the final global model, float32, shape (d,). model_digest: of its file."""
+    """Say how a participation went.
+
+    model: the final global model, float32, shape (d,). model_digest: of its file. spent: by all rounds of this
+    federation, where differential privacy is counted.
+    """
 
     name: str
     rounds: tuple[RoundReport, ...]
@@ -77,6 +108,7 @@ class Summary:
     received_bytes: int
     model: Vector = field(repr=False)
     model_digest: bytes
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from ridotto.core.machine import COORDINATOR, SELF, Buffer, Do, Effect, Finish, Send
 from ridotto.core.rng import SEED_BYTES, OsRng, Rng, SecretRng
@@ -38,14 +37,17 @@ from ridotto.errors import (
     RoundFailedError,
 )
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
-from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport
+from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
 from ridotto.participant.patience import Clock
 from ridotto.participant.shapes import require_same_shapes, require_same_size
 from ridotto.participant.state import Result, StateFile
+from ridotto.participant.task import Task, correction_of
 from ridotto.rounds.messages import Announce, Closed, NotTrained, Train, Trained, messages_of_all
+from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FederationInfo, Inbox, RunState
+from ridotto.rounds.spending import Spending
 
 MISSES_LIMIT = 3
 """Attempts in a row that may go wrong before the participant gives up: once is a hiccup, three times has a cause."""
@@ -56,20 +58,6 @@ SHORTEST_POLL_S = 1.0
 FLOAT_BYTES = 4
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Ask for training.
-
-    round: from 1. rounds: how many there will be. vector: the received model, float32, shape (d,). rng: for this
-    training; the same again if the process dies and the task comes back.
-    """
-
-    round: int
-    rounds: int
-    vector: Vector = field(repr=False)
-    rng: Rng = field(repr=False)
 
 
 class Participation:
@@ -112,6 +100,7 @@ class Participation:
         self._machine: ParticipantRound | None = None
         self._replaying = self._idle = False
         self._round = 0
+        self._plan: Plan | None = None
         self._train: Train | None = None
         self._task: Task | None = None
         self._misses = 0
@@ -126,7 +115,7 @@ class Participation:
         info = self._federation()
         if self._state.seed is None:  # before a token is spent, and a round waited for
             require_same_size(info.parameters, self._layout)
-        self._rounds = info.rounds
+        self._rounds, self._plan = info.rounds, info.plan
         self._client.enrol(self.name, token)
         if self._state.seed is not None:
             self._build_machine(self._state.seed)
@@ -153,14 +142,15 @@ class Participation:
         update: trained - received, float32, shape (d,). metrics: means over the examples.
         Raises DataError, after a Decline, for NaN, no examples, or a metric that the plan asks for and is missing.
         """
-        if self._machine is None or self._task is None:
+        if self._machine is None or self._task is None or self._plan is None:
             raise LocalProtocolError("an update was handed in and no round asks for one")
         try:
             self._check(update, examples)
         except DataError as error:
             self.decline(f"training failed: {type(error).__name__}")
             raise
-        self._state.keep_result(Result(update, examples, metrics))
+        event = Spending(self._layout.length).event(self._plan)
+        self._state.keep_result(Result(update, examples, metrics, event))
         self._train = self._task = None
         with self._attempt_guard():
             self._carry_out(self._machine.receive(SELF, Trained(update, examples, metrics), self._clock.wall()))
@@ -183,6 +173,16 @@ class Participation:
         self._end(EventKind.LOST, f"declined: {reason}")
 
     @property
+    def spent(self) -> Spent | None:
+        """Return what all rounds so far have cost; None while no plan and no policy is about differential privacy."""
+        dp = None if self._plan is None else self._plan.dp
+        delta = self._policy.max_delta or (None if dp is None else dp.delta)
+        if delta is None:
+            return None
+        spending = Spending(self._layout.length, self._state.spent)
+        return Spent(spending.rounds, spending.epsilon(delta), delta, self._policy.max_epsilon)
+
+    @property
     def traffic(self) -> Traffic:
         """Return the bytes that went to and fro since this process began."""
         return self._client.traffic
@@ -194,12 +194,12 @@ class Participation:
         otherwise put another model there, at the one moment at which no announcement names it.
         """
         info = self._federation()
-        signed = self._client.record(info.rounds)
+        signed = self._client.record(info.round)
         try:
             signed.check(self._coordinator)
         except ProtocolError as error:
             raise PeerProtocolError(COORDINATOR, "the record of the last round is not signed with its key") from error
-        if (signed.record.round, signed.record.model) != (info.rounds, info.model):
+        if (signed.record.round, signed.record.model) != (info.round, info.model):
             raise PeerProtocolError(COORDINATOR, "its final model is not the one in the record of the last round")
         sha256 = bytes.fromhex(info.model)
         return self._fetch(sha256), sha256
@@ -244,7 +244,11 @@ class Participation:
 
     def _build_machine(self, seed: bytes) -> None:
         secret = SecretRng(seed).child("round")
-        self._machine = ParticipantRound(self.name, self._identity, self._policy, self._coordinator, secret)
+        # What this attempt costs is not in it: told the same again after a kill, the machine must say the same.
+        spending = Spending(self._layout.length, self._state.spent_before)
+        self._machine = ParticipantRound(
+            self.name, self._identity, self._policy, self._coordinator, secret, spending=spending
+        )
         self._machine.start(self._clock.wall())
         self._idle = False
 
@@ -261,7 +265,7 @@ class Participation:
                 self._replaying = replay and place < len(frames)
                 message, _ = self._codec.decode(frame, COORDINATOR)
                 if isinstance(message, Announce):
-                    self._round = message.session.round
+                    self._round, self._plan = message.session.round, message.plan
                 self._carry_out(self._machine.receive(COORDINATOR, message, self._clock.wall()))
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -296,11 +300,12 @@ class Participation:
         """Fetch the model that a task is about; leave the attempt if it is not one that can be trained here."""
         try:
             with self._attempt_guard():
-                vector = self._fetch(train.model)
-                if self._state.seed is None:
+                if self._state.seed is None or self._plan is None:
                     raise LocalProtocolError("a task without an open attempt")
+                correction = correction_of(self._plan)
+                vector = self._fetch(train.model)
                 rng = SecretRng(self._state.seed).child("train")
-                self._task = Task(train.round, self._rounds, vector, rng)
+                self._task = Task(train.round, self._rounds, vector, rng, correction)
                 self._show(EventKind.TRAINING)
         except DataError:
             self.decline("the announced model does not fit the one that is trained here")
@@ -369,8 +374,9 @@ class Participation:
             self._end(EventKind.LOST, "the federation ended")
         if inbox.state == RunState.FAILED:
             raise RoundFailedError("FEDERATION_FAILED", inbox.reason or "the coordinator gave no reason")
-        self._show(EventKind.DONE)
+        self._show(EventKind.DONE, reason=inbox.reason)
         return True
 
     def _show(self, kind: EventKind, *, message: str = "", size_bytes: int = 0, reason: str = "") -> None:
-        self._on_event(Event(kind, self._round, self._attempt, message, size_bytes, reason))
+        spent = self.spent if kind in (EventKind.CLOSED, EventKind.LOST, EventKind.DONE) else None
+        self._on_event(Event(kind, self._round, self._attempt, message, size_bytes, reason, spent))

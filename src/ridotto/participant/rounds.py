@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from ridotto.errors import DataError
+from ridotto.errors import ConfigError, DataError
 from ridotto.learn.adapt import adapt
 from ridotto.learn.trainer import Model
 from ridotto.participant.client import PATIENCE_S
@@ -84,7 +84,8 @@ def rounds(
 
     Raises at once: DataError for no examples or a model that is not supported, ConfigError for a wrong argument. While
     running: DataError for a model whose shapes are not the federation's or that has become NaN, ConsentError where the
-    policy refuses, RefusedError, UnreachableError, StorageError, and RoundFailedError if the federation failed.
+    policy refuses, ConfigError for a plan whose algorithm changes local steps, which are yours here, RefusedError,
+    UnreachableError, StorageError, and RoundFailedError if the federation failed.
 
     >>> from ridotto.participant.rounds import Round
     >>> epoch = Round(3, rounds=20)
@@ -120,6 +121,11 @@ def follow(
     """Yield a `Round` for every task of a participation that has started, and hand in what its body did to `model`."""
     while (task := participation.next_task()) is not None:
         with declining(participation):
+            if task.correction is not None:
+                raise ConfigError(
+                    "the plan's algorithm bends every local step, and a loop of your own takes its steps itself: take "
+                    "part with `ridotto join` and a trainer, or ask for a plan with fedavg"
+                )
             model.write(task.vector)
             this = Round(task.round, task.rounds)
             yield this

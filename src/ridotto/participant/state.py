@@ -2,11 +2,14 @@
 
 A file is a journal: a header, then what was received and trained in the open attempt, in order.
 
-    magic | H: coordinator's key, attempt, seed | F: frame | R: training result | F: frame | ...
+    magic | H: coordinator's key, attempt, seed, costs so far | F: frame | R: training result, its cost | F: ...
 
 Every record has its length and a checksum. Opening or ending an attempt writes a new file beside the old one and then
 gives it its name; everything else is appended and forced to the disk before anybody acts on it. So a kill leaves a file
 that is whole, but for its last record, of which a part may be missing: nobody has acted on that one, and it is dropped.
+
+What a round costs in privacy is in the record with the training result, so that it counts from the moment at which
+something of it could be sent, and once only: an attempt that goes on after a kill sends the same bytes.
 
 While an attempt is open the file holds its seed. Whoever has the seed and the coordinator's records of the attempt can
 unmask this participant's update, so the file has mode 0600 and the seed is overwritten as soon as the attempt ends. A
@@ -34,8 +37,9 @@ import numpy as np
 from ridotto.core.machine import Buffer
 from ridotto.core.vector import Vector
 from ridotto.core.wire import Bytes32, Count
-from ridotto.errors import ConfigError, ConsentError, LocalProtocolError, StorageError
+from ridotto.errors import ConfigError, ConsentError, LocalProtocolError, PlanError, StorageError
 from ridotto.participant.lock import FileLock
+from ridotto.privacy.event import Event, Repeated
 
 MAGIC = b"ridotto state 1\n"
 RECORD = struct.Struct("<cQI")
@@ -56,28 +60,38 @@ _POSIX = os.name == "posix"
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Keep what lasts. seed: None when the attempt is over for us. seen: frames of it that were received by then."""
+    """Keep what lasts. seed: None when the attempt is over for us. seen: frames of it that were received by then.
+
+    spent: what the rounds before the open attempt have cost.
+    """
 
     coordinator: Bytes32 | None = None
     attempt: Count = 0
     seed: Bytes32 | None = None
     seen: Count = 0
+    spent: tuple[Repeated, ...] = ()
 
 
 class _Note(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Keep what stands beside the numbers of an update."""
+    """Keep what stands beside the numbers of an update. event: what sending it costs in privacy."""
 
     examples: Count
     metrics: dict[str, float]
+    event: Event | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hold what training gave. update: trained - received, float32, shape (d,). metrics: means over the examples."""
+    """Hold what training gave.
+
+    update: trained - received, float32, shape (d,). metrics: means over the examples. event: what it costs in privacy
+    that something made of the update is sent; None if that is not counted.
+    """
 
     update: Vector = field(repr=False)
     examples: int
     metrics: Mapping[str, float] = field(repr=False)
+    event: Event | None = field(default=None, repr=False)
 
 
 class StateFile:
@@ -142,6 +156,21 @@ class StateFile:
         """Return what training gave in the open attempt, None before it has ended."""
         return self._result
 
+    @property
+    def spent_before(self) -> tuple[Repeated, ...]:
+        """Return what the rounds before the open attempt have cost, equal events together."""
+        return self._header.spent
+
+    @property
+    def spent(self) -> tuple[Repeated, ...]:
+        """Return what all rounds have cost, with the open attempt if something of it may have been sent."""
+        event = None if self._result is None else self._result.event
+        if event is None:
+            return self._header.spent
+        times = {repeated.event: repeated.times for repeated in self._header.spent}
+        times[event] = times.get(event, 0) + 1
+        return tuple(Repeated(each, count) for each, count in times.items())
+
     def pin(self, coordinator: bytes) -> None:
         """Keep the coordinator's key at first contact, and refuse another one ever after.
 
@@ -168,11 +197,11 @@ class StateFile:
         self._frames += frames
 
     def keep_result(self, result: Result) -> None:
-        """Keep what training gave, so that nobody has to train twice."""
+        """Keep what training gave, so that nobody has to train twice, and charge what it costs."""
         self._require_open()
         if self._result is not None:
             raise LocalProtocolError("this attempt has a training result already")
-        note = msgspec.msgpack.encode(_Note(result.examples, dict(result.metrics)))
+        note = msgspec.msgpack.encode(_Note(result.examples, dict(result.metrics), result.event))
         numbers = np.ascontiguousarray(result.update, "<f4").view(np.uint8).data
         self._append([(RESULT, (NOTE.pack(len(note)), note, numbers))])
         self._result = result
@@ -187,7 +216,11 @@ class StateFile:
             raise LocalProtocolError("no attempt is open")
 
     def _replace(self, header: _Header) -> None:
-        """Write a new file that has a header only, give it its name, and overwrite the old one."""
+        """Write a new file that has a header only, give it its name, and overwrite the old one.
+
+        What was spent goes into every new header: nothing makes it less.
+        """
+        header = msgspec.structs.replace(header, spent=self.spent)
         with self._storing():
             old = self._old()
             try:
@@ -268,7 +301,7 @@ class StateFile:
                 raise self._damaged(position)
             try:
                 self._take(kind, content)
-            except (msgspec.MsgspecError, struct.error, ValueError) as error:
+            except (msgspec.MsgspecError, PlanError, struct.error, ValueError) as error:
                 raise self._damaged(position) from error
             position += PREFIX_BYTES + len(content)
         if position == len(MAGIC):
@@ -300,7 +333,7 @@ class StateFile:
             (length,) = NOTE.unpack(content[: NOTE.size])
             note = msgspec.msgpack.decode(content[NOTE.size : NOTE.size + length], type=_Note)
             update: Vector = np.frombuffer(content[NOTE.size + length :], "<f4")
-            self._result = Result(update, note.examples, note.metrics)
+            self._result = Result(update, note.examples, note.metrics, note.event)
         else:
             raise ValueError("an unknown record, or a second result")
 
