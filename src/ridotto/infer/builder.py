@@ -84,6 +84,10 @@ class GraphBuilder:
         factor, shift: shape (channels,). image: whether the wire here is (channels, height, width).
         """
         a, c = np.asarray(factor, np.float64), np.asarray(shift, np.float64)
+        if self._pending is not None and self._pending[1].shape == a.shape:
+            first, factor_before, shift_before, _ = self._pending
+            self._pending = (first, a * factor_before, a * shift_before + c, image)
+            return
         last = self._layers[-1] if self._layers and self._pending is None else None
         if isinstance(last, WEIGHTED):
             if last.bias_shape != a.shape:
