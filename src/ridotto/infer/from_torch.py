@@ -50,6 +50,8 @@ def from_torch(module: Any, example: ArrayLike) -> Graph:
     if not isinstance(module, nn.Module):
         raise DataError(f"{type(module).__name__} is no torch.nn.Module")
     model = copy.deepcopy(module).cpu().float().eval()
+    # A layer by itself would be traced into its insides.
+    model = nn.Sequential(model) if type(model) in MODULES else model
     x = torch.as_tensor(example).detach().cpu().float()
     with torch.no_grad():
         try:
