@@ -11,7 +11,7 @@ import numpy as np
 from bench.floor import raw_mask
 from bench.measure import Bar, Line, Lines, Task, in_turn
 from ridotto.core.fixedpoint import CHUNK_ELEMENTS, Rounder
-from ridotto.privacy.clip import row_norms
+from ridotto.privacy.clip import clip_factor, row_norms
 from ridotto.privacy.local.privunit import PrivUnit2
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.encode import encode_private
@@ -87,7 +87,8 @@ def encode(update: np.ndarray, units: float, bits: int, share: IntegerNoise | No
     """Do what a participant does to an update: norm, clip, dither, round, norm of the integers, noise if there is."""
     norm = row_norms(update[None], Rounder(1, CHUNK_ELEMENTS))[0]
     out = np.empty(LENGTH, f"uint{bits}")
-    encode_private(update, norm, 1.0, units, share, Words(bytes(32)), bits, out)
+    factor = clip_factor(norm, 1.0)
+    encode_private(update, units, 1.0, share, Words(bytes(32)), bits, out, factor=factor, norm=norm)
 
 
 def line(what: str, ours: Task, floor: Task, repeats: int, bar: Bar | None, note: str | None = None) -> Line:

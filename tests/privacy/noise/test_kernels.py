@@ -16,7 +16,7 @@ from ridotto.privacy.noise import rounding
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.loops import LOOPS
 from ridotto.privacy.noise.ring import IntegerNoise, add_noise
-from ridotto.privacy.noise.rounding import clipped_within, rounded_within
+from ridotto.privacy.noise.rounding import round_within, rounded_within
 from ridotto.privacy.noise.skellam import Skellam
 from ridotto.privacy.noise.table import InversionTable
 from tests.privacy.noise.engines import both, compiled
@@ -93,7 +93,8 @@ def test_clipped_rounding_has_the_same_bits(vector: np.ndarray, bits: int, room:
 
     def draw() -> np.ndarray:
         out = np.empty(len(vector), container(bits))
-        clipped_within(vector, norm, bound, scale, words("clipped"), out)
+        factor = clip_factor(norm, bound)
+        round_within(vector, scale, bound, words("clipped"), out, factor=factor, norm=norm)
         return out
 
     plain, quick = both(draw)
@@ -132,13 +133,12 @@ def test_takes_vectors_as_they_lie() -> None:
         for target in (np.empty(len(vector), np.uint32), out[::2]):
 
             def draw(vector: np.ndarray = vector, target: np.ndarray = target) -> np.ndarray:
-                clipped_within(vector, norm_of(vector), 0.25, 2.0**12, words("layout"), target)
+                round_within(vector, 2.0**12, 0.25, words("layout"), target, factor=0.25 / norm_of(vector))
                 return add_noise(target, DiscreteGaussian(30.0), words("noise"), out=target).copy()
 
             plain, quick = both(draw)
             np.testing.assert_array_equal(plain, quick)
         assert not out[1::2].any()
-    assert clip_factor(norm_of(long), 0.25) < 1
 
 
 def test_loops_are_compiled_where_nothing_can_be_cached() -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ridotto.core.fixedpoint import CHUNK_ELEMENTS, DITHER_BITS, MAGIC_REACH, IntVector, Rounder, entry_peak
 from ridotto.errors import DataError, PlanError
-from ridotto.privacy.clip import clip_factor, row_norms
+from ridotto.privacy.clip import row_norms
 from ridotto.privacy.noise.loops import LOOPS
 from ridotto.privacy.noise.words import Words
 
@@ -73,92 +73,80 @@ def rounded_within(
     unbiased: that happens with a probability below 1e-14.
     Raises PlanError if scale or bound is out of range, DataError if the vector is longer than its bound or not finite.
     """
-    _check(vector, scale, bound)
-    # The largest entry first, so that no square overflows. NaN is not at most anything, either.
-    peak, norm = entry_peak(vector), math.inf
-    if peak <= 2 * bound:
-        norm = row_norms(vector[None], Rounder(0, min(len(vector), CHUNK_ELEMENTS)))[0]
-    highest = _highest(len(vector), scale, bound)
-    if not (norm * scale) ** 2 <= highest:
-        raise DataError(f"the vector is not finite, or its norm is above its bound of {bound}; clip it first")
-    integers = np.empty(len(vector), np.int64)
-    _round_within(vector, norm, scale, highest, words, lane, integers.view(np.uint64))
+    integers = np.empty(vector.shape, np.int64)
+    round_within(vector, scale, bound, words, integers.view(np.uint64), lane)
     return integers
 
 
-def clipped_within(
-    vector: NDArray[np.float32],
-    norm: float,
-    bound: float,
+def round_within(
+    vector: NDArray[np.floating],
     scale: float,
+    bound: float,
     words: Words,
     out: IntVector,
     lane: str = "rounding",
+    *,
+    factor: float = 1.0,
+    norm: float | None = None,
 ) -> None:
-    """Clip to `bound`, multiply by scale and round at random, with an l2 norm of at most D2 of scale * bound.
+    """Do what `rounded_within` does, for factor * vector, and write the integers mod 2^w into `out`.
 
-    The same as `rounded_within` of the clipped vector, up to the last digit of its entries, in one pass. vector:
-    float32, shape (length,). norm: of the vector, from `row_norms`; it is believed, and nothing is looked for again.
-    bound: > 0, in the vector's unit. scale: > 0, units per 1; scale * bound is at most 2^40 and 2^(w - 1) - 1, w the
-    container's width. words: 32 bits of the lane for every entry and try. out: takes the integers mod 2^w, shape
-    (length,), uint8 to uint64.
-    Raises PlanError if scale or bound is out of range, DataError if the norm is not finite or shapes do not fit.
+    factor: > 0, multiplies every entry first, in float64: clipping costs no pass of its own (`clip_factor`). bound:
+    of the l2 norm after that; scale * bound is at most 2^(w - 1) - 1 as well, w the container's width. norm: of the
+    vector before, from `row_norms`, which is believed; None looks for it. out: uint8 to uint64, shape (length,).
+    Raises what `rounded_within` raises, and DataError if `out` does not fit.
     """
-    _check(vector, scale, bound)
-    if out.shape != vector.shape or out.dtype.kind != "u":
-        raise DataError(f"integers of {vector.shape} go into an unsigned vector, not {out.dtype} of shape {out.shape}")
-    if scale * bound > (1 << (8 * out.itemsize - 1)) - 1:
-        raise PlanError(f"{out.dtype} has no room for a bound of {scale * bound:.4g} units")
-    if not math.isfinite(norm):
-        raise DataError(f"the norm of the vector is {norm}: it has entries that are not finite")
-    highest = _highest(len(vector), scale, bound)
-    _round_within(vector, norm, scale * clip_factor(norm, bound), highest, words, lane, out)
+    _check(vector, scale, bound, out)
+    if norm is None:
+        norm = _norm(vector, 2 * bound / factor)
+    reach, highest = norm * factor * scale, rounded_norm_bound(scale * bound, len(vector)) ** 2 * CERTAIN
+    # NaN is not at most anything.
+    if not (reach <= _room(out) and reach**2 <= highest):
+        raise DataError(f"the vector is not finite, or its norm is above its bound of {bound}; clip it first")
+    rounding = _Rounding(vector, factor * scale, reach, out, exact=highest < EXACT)
+    for _ in range(MAX_TRIES):
+        if rounding.draw(words, lane) <= highest:
+            return
+    rounding.cut()
 
 
-def _check(vector: NDArray[np.floating], scale: float, bound: float) -> None:
+def _check(vector: NDArray[np.floating], scale: float, bound: float, out: IntVector) -> None:
     if not (scale > 0 and bound > 0 and scale * bound <= MAX_NORM):
         raise PlanError(f"scale and bound are positive, with a product of at most 2^40, not {scale} and {bound}")
     if vector.ndim != 1 or not len(vector):
         raise DataError(f"a vector of shape {vector.shape} can't be rounded, it needs one dimension and an entry")
+    if out.shape != vector.shape or out.dtype.kind != "u":
+        raise DataError(f"integers of {vector.shape} go into an unsigned vector, not {out.dtype} of shape {out.shape}")
+    if scale * bound > _room(out):
+        raise PlanError(f"{out.dtype} has no room for a bound of {scale * bound:.4g} units")
 
 
-def _highest(length: int, scale: float, bound: float) -> float:
-    """Return the largest sum of squares that is certainly at most D2^2."""
-    return rounded_norm_bound(scale * bound, length) ** 2 * CERTAIN
+def _room(out: IntVector) -> int:
+    """Return the largest |v| whose integer, one further from 0 at most, keeps its square when it is read back."""
+    return (1 << (8 * out.itemsize - 1)) - 1
 
 
-def _round_within(
-    vector: NDArray[np.floating],
-    norm: float,
-    scale: float,
-    highest: float,
-    words: Words,
-    lane: str,
-    out: IntVector,
-) -> None:
-    """Write integers of scale * vector into `out` whose squares sum to at most `highest`."""
-    rounded = _Rounding(vector, norm, scale, out, exact=highest < EXACT)
-    for _ in range(MAX_TRIES):
-        if rounded.draw(words, lane) <= highest:
-            return
-    for begin in range(0, len(vector), CHUNK_ELEMENTS):
-        part = slice(begin, begin + CHUNK_ELEMENTS)
-        whole = np.trunc(np.multiply(vector[part], scale, dtype=np.float64)).astype(np.int64)
-        np.copyto(out[part], whole, casting="unsafe")
+def _norm(vector: NDArray[np.floating], most: float) -> float:
+    """Return the l2 norm, infinite if an |entry| is above `most` or no number: so that no square overflows."""
+    if not entry_peak(vector) <= most:
+        return math.inf
+    return row_norms(vector[None], Rounder(0, min(len(vector), CHUNK_ELEMENTS)))[0]
 
 
 class _Rounding:
-    """Draw the integers of one vector, again and again if need be. exact: D2^2 is below `EXACT`."""
+    """Draw the integers of scale * vector, again and again if need be.
 
-    def __init__(self, vector: NDArray[np.floating], norm: float, scale: float, out: IntVector, exact: bool) -> None:
-        self._vector, self._norm, self._scale, self._out = vector, norm, scale, out
+    reach: the norm of that, so that no |v| is larger. exact: D2^2 is below `EXACT`.
+    """
+
+    def __init__(self, vector: NDArray[np.floating], scale: float, reach: float, out: IntVector, exact: bool) -> None:
+        self._vector, self._scale, self._reach, self._out = vector, scale, reach, out
         self._signed, self._exact = out.view(f"int{8 * out.itemsize}"), exact
         plain = vector.dtype in (np.float32, np.float64) and vector.flags.c_contiguous and out.flags.c_contiguous
         kernels = LOOPS.kernels(len(vector)) if exact and plain else None
         self._loop = None if kernels is None else kernels.rounding(vector.dtype, self._signed.dtype)
         if self._loop is None:
-            # No entry is beyond the norm, so none is cut off.
-            self._rounder = Rounder(math.ceil(norm * scale), min(len(vector), CHUNK_ELEMENTS))
+            self._rounder = Rounder(math.ceil(reach), min(len(vector), CHUNK_ELEMENTS))
 
     def draw(self, words: Words, lane: str) -> int:
         """Write the integers of one try; return the sum of their squares."""
@@ -172,6 +160,13 @@ class _Rounding:
                 squares += self._loop(values, math.ldexp(self._scale, DITHER_BITS), dither, self._signed[block])
         return squares
 
+    def cut(self) -> None:
+        """Write every entry rounded towards zero."""
+        for begin in range(0, len(self._vector), CHUNK_ELEMENTS):
+            part = slice(begin, begin + CHUNK_ELEMENTS)
+            whole = np.trunc(np.multiply(self._vector[part], self._scale, dtype=np.float64)).astype(np.int64)
+            np.copyto(self._out[part], whole, casting="unsafe")
+
     def _chunks(
         self,
         values: NDArray[np.floating],
@@ -183,12 +178,13 @@ class _Rounding:
         squares = 0
         for begin in range(0, len(values), CHUNK_ELEMENTS):
             part = slice(begin, begin + CHUNK_ELEMENTS)
-            reach = self._norm * self._scale
+            reach = self._reach
             if reach > MAGIC_REACH:
                 # Below it rounding is cheaper, by more than it takes to look for the largest entry.
                 reach = entry_peak(values[part]) * self._scale
             real = self._rounder.widen(values[None, part])
-            self._rounder.scale(real, [self._scale], [self._norm])
+            # Nothing is cut off: no |v| is beyond the reach.
+            self._rounder.scale(real, [self._scale], [0.0])
             self._rounder.add(real, dither[None, part], reach, out[part], begin=True)
             squares += self._squares(signed[part])
         return squares
