@@ -1,0 +1,16 @@
+"""What protocols with a committee have in common: who is on it, its keys, and how it agrees on one set.
+
+In reading order:
+
+    roster.py       the members of a committee, and how many must agree
+    choice.py       choose them from a pool by a beacon, so that nobody can pick
+    keys.py         their fresh, signed keys, and the book of them that everybody checks
+    merkle.py       one root for a set, and proofs that something is in it
+    agreement.py    acknowledge one root per session, and count acknowledgements
+    complaints.py   what to do about parcels that don't open
+    messages.py     what members and coordinator say
+
+A committee works on one session and then forgets its keys. Its members speak three times after their keys: which
+parcels don't open (`Checked`), which set they have before them (`Ack`, signed, once), and what they release, once, and
+only after enough others have acknowledged the same set.
+"""

@@ -1,0 +1,37 @@
+"""What the coordinator's machine asks its driver to do with ciphertexts, besides `secagg.tasks.Fold`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ridotto.secagg.tasks import Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Take these contributions out of the sum of session `sid` again; the set is final then.
+
+    removed: names and SHA-256 of their ciphertexts, mostly none. Until here a driver keeps the ciphertexts, on disk or
+    in memory; after it, it forgets them.
+    """
+
+    sid: bytes
+    removed: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCiphers:
+    """Open the sum of session `sid` with the sum of its keys. Answered with `Decrypted`. A sum is opened once.
+
+    key: 4,096 signed words of 32 bits, little-endian. contributions: how many are in the sum.
+    """
+
+    sid: bytes
+    key: bytes = field(repr=False)
+    contributions: int
+
+
+class Decrypted(Opened, frozen=True):
+    """Report the check lanes of an opened sum, and whether its noise is that of its contributions."""
+
+    sound: bool
