@@ -1,1 +1,59 @@
-"""Encrypted inference: classify hidden data with a hidden model, between two parties and a dealer."""
+"""Encrypted inference: classify hidden data with a hidden model, between two parties and a dealer.
+
+    import ridotto.infer as infer
+
+    with infer.local(parties=2) as world:
+        secret_model = world.share(model)           # Graph, nn.Module (with examples=...), ONNX file, scikit-learn
+        secret_x = world.share(images)
+        classes = secret_model(secret_x).argmax().reveal()
+        logits = secret_model(secret_x).reveal()    # tells more: only when asked for
+
+**What is assumed.** Two parties compute, a dealer hands out correlated randomness ahead of time. Security is
+*semi-honest*: each of the three follows the protocol and may look at everything it sees. As long as no two of them
+work together,
+
+    who            learns
+    client         the class of each example, or the logits if it asks for them
+    model owner    nothing
+    party 0, 1     the model's architecture and encoding, the number of examples, when; otherwise uniform words
+    dealer         the same, and no word of a query
+    the network    sizes and times: TLS on every link is part of the protocol, because the dealer's knowledge and a
+                   recording of what the parties say would give everything
+
+A party that deviates can falsify a result unnoticed. Two that collude learn inputs and weights. Nobody outside the
+project has reviewed this. See docs/protocols/inference.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ridotto.infer.fixed import Fixed
+    from ridotto.infer.graph import Architecture, Graph
+    from ridotto.infer.local import local
+    from ridotto.infer.world import SecretInput, SecretModel, Stats, World
+
+__all__ = ["Architecture", "Fixed", "Graph", "SecretInput", "SecretModel", "Stats", "World", "local"]
+
+_HOMES = {
+    "Architecture": "graph",
+    "Fixed": "fixed",
+    "Graph": "graph",
+    "SecretInput": "world",
+    "SecretModel": "world",
+    "Stats": "world",
+    "World": "world",
+    "local": "local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, when it is asked for: `import ridotto.infer` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,176 @@
+"""What client, parties and dealer say to each other, in the order in which it is said.
+
+    once a model    client -> dealer    NewModel       shape of the model
+                    client -> party     ShareModel     its share of the parameters
+                    dealer -> party     ModelSeed      its share of the masks of the weights
+                    party <-> party     Hello, Opening masked weights
+                    party -> client     Ready
+    once an input   client -> party     ShareInput     its share of the numbers
+    each query      client -> all       Prepare        which plan
+                    dealer -> party     Dealt          seed and corrections
+                    party <-> party     Hello          the plan's digest: compared before anything else
+                    party -> client     Ready          offline work is done
+                    client -> party     Begin          which input
+                    party <-> party     Opening        one a round
+                    party -> client     Answer         its share of the output
+    at any time     client -> party     Forget
+                    all -> client       Failed         who is to blame, and why
+
+`values` are words of 64 bits, little-endian. Sessions, models and inputs are named by 32 random bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from ridotto.core.wire import Bytes32, Count, Message, Name, Text
+from ridotto.errors import PeerProtocolError
+from ridotto.infer.fixed import Fixed
+from ridotto.infer.kernels.plain import Words
+from ridotto.infer.program import BATCH_LIMIT, Output
+from ridotto.infer.streams import WORD_BYTES
+
+Encoded = Annotated[bytes, msgspec.Meta(max_length=1 << 20)]
+"""An architecture's canonical encoding: a layer takes some tens of bytes, and there are at most 1,000."""
+
+Batch = Annotated[int, msgspec.Meta(ge=1, le=BATCH_LIMIT)]
+
+Seed = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class NewModel(Message, frozen=True, tag=True):
+    """Client to dealer: a model of this shape will be shared."""
+
+    model: Bytes32
+    architecture: Encoded
+    fixed: Fixed
+
+
+class ShareModel(Message, frozen=True, tag=True):
+    """Client to party: its share of the parameters, as a seed (party 0) or as words (party 1); the other is empty."""
+
+    model: Bytes32
+    architecture: Encoded
+    fixed: Fixed
+    seed: Seed | None
+    values: memoryview
+
+
+class ModelSeed(Message, frozen=True, tag=True):
+    """Dealer to party: its stream of the masks of a model's weights."""
+
+    model: Bytes32
+    seed: Seed
+
+
+class ShareInput(Message, frozen=True, tag=True):
+    """Client to party: its share of an input of this shape (with the batch, channels last), as a seed or as words."""
+
+    tensor: Bytes32
+    shape: Annotated[tuple[Count, ...], msgspec.Meta(min_length=2, max_length=4)]
+    seed: Seed | None
+    values: memoryview
+
+
+class Prepare(Message, frozen=True, tag=True):
+    """Client to all: make everything ready for one query of this plan."""
+
+    session: Bytes32
+    model: Bytes32
+    batch: Batch
+    output: Output
+
+
+class Dealt(Message, frozen=True, tag=True):
+    """Dealer to party: one session's material. plan: digest of the plan it was dealt for."""
+
+    session: Bytes32
+    plan: Bytes32
+    seed: Seed
+    values: memoryview
+
+
+class Hello(Message, frozen=True, tag=True):
+    """Party to party: this is the plan's digest here; nothing else is sent before both are seen to be equal."""
+
+    session: Bytes32
+    plan: Bytes32
+
+
+class Ready(Message, frozen=True, tag=True):
+    """Party to client: the model is loaded, or the session waits for its input."""
+
+    session: Bytes32
+
+
+class Begin(Message, frozen=True, tag=True):
+    """Client to party: compute with this input now."""
+
+    session: Bytes32
+    tensor: Bytes32
+
+
+class Opening(Message, frozen=True, tag=True):
+    """Party to party: its shares of what is opened in this round."""
+
+    session: Bytes32
+    round: Count
+    values: memoryview
+
+
+class Answer(Message, frozen=True, tag=True):
+    """Party to client: its share of the output. rounds, sent: how many, and how many bytes it sent to its peer."""
+
+    session: Bytes32
+    rounds: Count
+    sent: Count
+    values: memoryview
+
+
+class Forget(Message, frozen=True, tag=True):
+    """Client to party or dealer: a model, an input or a session is no longer needed."""
+
+    item: Bytes32
+
+
+class Failed(Message, frozen=True, tag=True):
+    """Anyone to client: this model or session has come to nothing, through whose fault and why."""
+
+    session: Bytes32
+    blame: Name
+    why: Text
+
+
+INFER_MESSAGES: tuple[type[Message], ...] = (
+    NewModel,
+    ShareModel,
+    ModelSeed,
+    ShareInput,
+    Prepare,
+    Dealt,
+    Hello,
+    Ready,
+    Begin,
+    Opening,
+    Answer,
+    Forget,
+    Failed,
+)
+"""The whole conversation."""
+
+
+def buffer(words: Words | None) -> memoryview:
+    """Return words as they are sent; nothing for None."""
+    if words is None:
+        return memoryview(b"")
+    return np.ascontiguousarray(words, "<u8").reshape(-1).view(np.uint8).data
+
+
+def words_from(values: memoryview, count: int, peer: str, what: str) -> Words:
+    """Return received words, (count,). Raises PeerProtocolError, naming the sender, if there are more or fewer."""
+    if values.nbytes != count * WORD_BYTES:
+        raise PeerProtocolError(peer, f"{what} has {values.nbytes} bytes, expected {count * WORD_BYTES}")
+    return np.frombuffer(values, "<u8").astype(np.uint64, copy=False)
