@@ -11,7 +11,7 @@ import pytest
 from ridotto.coordinator.states import read_state, write_state
 from ridotto.coordinator.watchers import BACKLOG, EventKind, Watchers, heard, make_event
 from ridotto.errors import ConfigError, PlanError, StorageError
-from ridotto.rounds.plan import Algorithm, DistributedGaussian
+from ridotto.rounds.plan import Algorithm
 from tests.coordinator.bench import make_plan, make_settings
 
 
@@ -33,16 +33,15 @@ def test_refuses_impossible_settings(change: dict[str, object], reason: str) -> 
 
 
 def test_refuses_an_algorithm_that_participants_are_not_told_about() -> None:
-    plan = make_plan(algorithm=Algorithm(name="fedprox", parameters={"mu": 1.0}))
-    with pytest.raises(PlanError, match="fedprox can only be simulated so far; a coordinator serves fedavg"):
+    plan = make_plan(algorithm=Algorithm(name="scaffold"))
+    with pytest.raises(
+        PlanError, match="scaffold can only be simulated so far; a coordinator serves fedavg and fedprox"
+    ):
         make_settings(plan)
 
 
-def test_refuses_differential_privacy_whose_account_nobody_would_keep() -> None:
-    noise = DistributedGaussian(noise_multiplier=1.0, delta=1e-6)
-    plan = make_plan(clip=1.0, max_examples=1, metrics={}, dp=noise)
-    with pytest.raises(PlanError, match="differential privacy can only be simulated so far: a coordinator does not"):
-        make_settings(plan)
+def test_serves_an_algorithm_that_bends_steps_only() -> None:
+    assert make_settings(make_plan(algorithm=Algorithm(name="fedprox", parameters={"mu": 1.0}))).rounds == 1
 
 
 def test_a_state_can_be_read_back() -> None:

@@ -10,6 +10,7 @@ nobody is late because of an outage that was not theirs.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections import defaultdict
@@ -20,7 +21,9 @@ from typing import Any
 import msgspec
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
-from ridotto.coordinator.blobs import STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.blobs import MODELS, STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
+from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.states import read_state, write_state
 from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
@@ -30,11 +33,12 @@ from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
 from ridotto.core.tensors import read_model
 from ridotto.core.vector import Layout, Vector
-from ridotto.core.wire import Message, digest, sentence
+from ridotto.core.wire import Message, digest
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
+from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.messages import Applied
-from ridotto.rounds.record import RoundRecord, sign_record
+from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.vault import Vault
@@ -45,23 +49,6 @@ RUN_KEY = "run"
 ATTEMPT_KEY = "attempt"
 
 _log = logging.getLogger(__name__)
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keep how far a federation is.
-
-    round: the current or next one. attempt: the last one, 0 before the first. failures: in a row. model, strategy:
-    SHA-256 of the newest model and of its strategy's state. excluded: name -> why.
-    """
-
-    round: int
-    attempt: int
-    failures: int
-    state: RunState
-    reason: str
-    model: bytes
-    strategy: bytes
-    excluded: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +79,9 @@ class Outcome:
 class Conductor:
     """Take steps. Not to be called by two threads at once; `run` and `model_bytes` may be read by any.
 
-    layout, model: what training starts from, if the store is empty.
+    layout, model: what training starts from, if the store is empty. settings: the attribute has the plan with its noise
+    worked out.
+    Raises PlanError if the plan's budget has no room for a round, StorageError if what was spent can't be read.
     """
 
     def __init__(
@@ -105,7 +94,10 @@ class Conductor:
         blobs: Blobs,
         rng: Rng,
     ) -> None:
-        self._settings = settings
+        spent = read_spent(store.values(), 0)
+        plan = settled(settings.plan, spent, settings.rounds, layout.length)
+        self.settings = dataclasses.replace(settings, plan=plan)
+        self._ledger = Ledger(plan, layout.length, settings.rounds, spent)
         self._layout = layout
         self._initial = model
         self._identity = identity
@@ -114,6 +106,11 @@ class Conductor:
         self._rng = rng
         self.attempt: LiveAttempt | None = None
         self._lag = 0.0
+
+    @property
+    def statement(self) -> PrivacyStatement | None:
+        """Return what was spent so far; None without differential privacy."""
+        return self._ledger.statement
 
     @property
     def model_bytes(self) -> bytes:
@@ -135,17 +132,22 @@ class Conductor:
         The outcome holds every frame of that attempt again.
         Raises StorageError if something stored is damaged, DataError if it is of another model.
         """
-        values = self._store.values()
-        self.run = msgspec.msgpack.decode(values[RUN_KEY], type=Run) if RUN_KEY in values else self._initialise()
-        self._sums = StoredSums(self._blobs, self._store.sums(), container(self._settings.plan.bits))
+        values, plan = self._store.values(), self.settings.plan
+        run = msgspec.msgpack.decode(values[RUN_KEY], type=Run) if RUN_KEY in values else self._initialise()
+        self.run = run
+        spent = read_spent(self._store.values(), run.attempt)
+        self._ledger = Ledger(plan, self._layout.length, self.settings.rounds, spent)
+        self._sums = StoredSums(self._blobs, self._store.sums(), container(plan.bits))
         model = self._read_model(self.run.model)
         state = read_state(self._blobs.read(state_name(self.run.strategy), self.run.strategy))
         threads = os.cpu_count() or 1
-        self._vault = Vault(self._settings.plan, self._layout, model, state, self._sums, threads=threads)
+        self._vault = Vault(plan, self._layout, model, state, self._sums, threads=threads, noise=system_noise)
         self._blobs.sweep(SUMS, self._store.sums().values())
         self._blobs.sweep(STATES, [state_name(self.run.strategy)])
+        # A model that was never published has other noise on the same sum as the one that will be.
+        self._blobs.sweep(MODELS, map(model_name, self._store.models()))
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
-        self._resume_run()
+        self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))
         return outcome
 
     def reload(self, wall: float) -> Outcome:
@@ -157,9 +159,9 @@ class Conductor:
         return outcome
 
     def begin(self, members: Sequence[Member], wall: float) -> Outcome:
-        """Start the next attempt with these members."""
+        """Start the next attempt with these members, and charge what it costs before anybody hears of it."""
         about = Attempt(
-            plan=self._settings.plan,
+            plan=self.settings.plan,
             number=self.run.round,
             attempt=self.run.attempt + 1,
             model=self.run.model,
@@ -168,12 +170,14 @@ class Conductor:
             members=tuple(members),
         )
         description = Description(attempt=about, started=wall)
-        run = msgspec.structs.replace(self.run, attempt=about.attempt, state=RunState.RUNNING, reason="")
+        run = begun(self.run, about.attempt)
         attempt = LiveAttempt(description, self._identity)
         step = attempt.begin()
+        self._ledger.charge()
         self._sums.clear()
         self.attempt, self._lag = attempt, 0.0
-        return self._commit([step], run, {ATTEMPT_KEY: msgspec.msgpack.encode(description)}, clear_log=True)
+        values = {ATTEMPT_KEY: msgspec.msgpack.encode(description), PRIVACY_KEY: self._ledger.value}
+        return self._commit([step], run, values, clear_log=True)
 
     def take(self, batch: Sequence[Input], wall: float) -> Outcome:
         """Take a batch of messages: all that are not refused are in the sums and in the log when this returns."""
@@ -241,7 +245,9 @@ class Conductor:
             outcome.sent += step.sent
             outcome.published += [item for item in step.published if not isinstance(item, RoundRecord)]
             if step.record is not None:
-                signed = sign_record(step.record, self._identity)
+                spent = self._ledger.statement
+                record = step.record if spent is None else with_privacy(step.record, spent)
+                signed = sign_record(record, self._identity)
                 run = self._after(step.record)
                 records.append(StoredRecord(step.record.attempt, step.record.round, msgspec.json.encode(signed)))
                 models = {} if step.record.failure else {run.model: step.record.round}
@@ -270,30 +276,18 @@ class Conductor:
 
     def _after(self, record: RoundRecord) -> Run:
         """Return how far the federation is once this attempt has ended; stores what goes with a new model."""
-        excluded = dict(self.run.excluded)
-        for session in record.sessions:
-            for name in session.blamed:
-                excluded[name] = f"blamed in attempt {record.attempt} at round {record.round}: {session.failure}"
-        run = msgspec.structs.replace(self.run, excluded=excluded, state=RunState.WAITING)
+        run = without_blamed(self.run, record)
         if record.failure:
-            return self._after_failure(run, record)
-        model = bytes.fromhex(record.model)
-        done = record.round >= self._settings.rounds
-        return msgspec.structs.replace(
-            run,
-            round=record.round if done else record.round + 1,
-            failures=0,
-            state=RunState.DONE if done else RunState.WAITING,
-            model=model,
-            strategy=self._write_state(),
-        )
+            run = failed(run, record, self.settings.max_failures)
+        else:
+            run = succeeded(run, record, self._write_state(), self.settings.rounds)
+        return self._within_budget(run)
 
-    def _after_failure(self, run: Run, record: RoundRecord) -> Run:
-        failures = run.failures + 1
-        if failures < self._settings.max_failures:
-            return msgspec.structs.replace(run, failures=failures)
-        reason = sentence(f"{failures} attempts failed in a row, the last one because of: {record.failure}")
-        return msgspec.structs.replace(run, failures=failures, state=RunState.FAILED, reason=reason)
+    def _within_budget(self, run: Run) -> Run:
+        """Stop before a round that would overspend."""
+        if run.state is RunState.WAITING and self._ledger.why_stopped:
+            return stopped(run, self._ledger.why_stopped)
+        return run
 
     def _write_state(self) -> bytes:
         """Store the strategy's state beside the last one, which goes once the new name is committed."""
@@ -304,21 +298,13 @@ class Conductor:
 
     def _initialise(self) -> Run:
         """Store the initial model and what the strategy begins with."""
-        vault = Vault(self._settings.plan, self._layout, self._initial)
+        vault = Vault(self.settings.plan, self._layout, self._initial, noise=system_noise)
         state = write_state(vault.state)
         self._blobs.write(model_name(vault.model_digest), vault.model_bytes)
         self._blobs.write(state_name(digest(state)), state)
-        run = Run(
-            round=1,
-            attempt=0,
-            failures=0,
-            state=RunState.WAITING,
-            reason="",
-            model=vault.model_digest,
-            strategy=digest(state),
-            excluded={},
-        )
-        self._store.commit(Change(values={RUN_KEY: msgspec.msgpack.encode(run)}, models={run.model: 0}))
+        run = new_run(vault.model_digest, digest(state))
+        values = {RUN_KEY: msgspec.msgpack.encode(run), PRIVACY_KEY: self._ledger.value}
+        self._store.commit(Change(values=values, models={run.model: 0}))
         return run
 
     def _read_model(self, sha256: bytes) -> Vector:
@@ -336,7 +322,7 @@ class Conductor:
         rows = self._store.log()
         try:
             description = msgspec.msgpack.decode(encoded, type=Description)
-            if description.attempt.plan != self._settings.plan:
+            if description.attempt.plan != self.settings.plan:
                 raise StorageError(f"attempt {description.attempt.attempt} was begun with another plan")
             attempt = LiveAttempt(description, self._identity)
             outcome.sent += attempt.begin().sent
@@ -350,19 +336,6 @@ class Conductor:
             return Outcome()
         self.attempt, self._lag = attempt, max(0.0, wall - attempt.now)
         return outcome
-
-    def _resume_run(self) -> None:
-        """Fit what was stored to today's settings: an operator may have asked for more rounds."""
-        run, rounds = self.run, self._settings.rounds
-        if run.state is RunState.DONE and run.round < rounds:
-            run = msgspec.structs.replace(run, round=run.round + 1, state=RunState.WAITING)
-        elif run.state is not RunState.RUNNING and run.round > rounds:
-            run = msgspec.structs.replace(run, state=RunState.DONE, reason="")
-        elif run.state is RunState.FAILED:
-            run = msgspec.structs.replace(run, failures=0, state=RunState.WAITING, reason="")
-        elif run.state is RunState.RUNNING and self.attempt is None:
-            run = msgspec.structs.replace(run, state=RunState.WAITING)
-        self.run = run
 
 
 def _difference(stored: Layout, given: Layout) -> str:

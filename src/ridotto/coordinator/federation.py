@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ridotto.coordinator.blobs import Blobs, model_name
-from ridotto.coordinator.conductor import Conductor, Input, Outcome, Run
+from ridotto.coordinator.conductor import Conductor, Input, Outcome
+from ridotto.coordinator.logbook import log_opening, log_record
 from ridotto.coordinator.presence import Mailboxes, Presence
+from ridotto.coordinator.progress import Run
 from ridotto.coordinator.refusals import RefusalError, RefusalKind
 from ridotto.coordinator.roster import Roster
 from ridotto.coordinator.settings import FederationSettings
@@ -57,8 +59,8 @@ class Federation:
     """Run one federation from its store and blobs.
 
     layout, model: what training starts from, if the store is empty. identity: signs announcements and records.
-    clock: unix seconds. rng: for nonces; the operating system's by default.
-    Call `open` once, in the loop that serves, and `close` at the end.
+    clock: unix seconds. rng: for nonces; the operating system's by default. `settings` has the plan with its noise.
+    Call `open` once, in the loop that serves, and `close` at the end. Raises as `Conductor` does.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class Federation:
         clock: Callable[[], float] = time.time,
         rng: Rng | None = None,
     ) -> None:
-        self.settings = settings
+        self._conductor = Conductor(settings, layout, model, identity, store, blobs, rng or OsRng())
+        self.settings = settings = self._conductor.settings
         self.identity = identity
         self.clock = clock
         self.parameters = layout.length
@@ -81,7 +84,6 @@ class Federation:
         self.vector_bytes = packed_size(length, settings.plan.bits)
         # The bits of the last byte that a vector does not use: who sets them would send one vector under two digests.
         self._padding_from = length * settings.plan.bits % 8
-        self._conductor = Conductor(settings, layout, model, identity, store, blobs, rng or OsRng())
         self._store = store
         self._blobs = blobs
         self.roster = Roster(store, settings.allowed)
@@ -105,7 +107,7 @@ class Federation:
         await self.roster.load()
         self._look()
         self._mailboxes.deliver(outcome.sent)
-        _log.info("federation %r is open: round %d of %d", self.settings.name, self._run.round, self.settings.rounds)
+        log_opening(self.settings, self._run, self._statement)
         self._writer = asyncio.create_task(self._write())
 
     async def close(self) -> None:
@@ -141,6 +143,8 @@ class Federation:
             parameters=self.parameters,
             participants=len(self.roster),
             present=len(self._present()),
+            privacy=self._statement,
+            epsilon_left=None if self._statement is None else self._statement.left,
         )
 
     async def enrol(self, enrolment: Enrolment, signer: bytes) -> bool:
@@ -323,6 +327,7 @@ class Federation:
         """Take note of how far the conductor is. Only between its steps do its parts fit together."""
         self._run: Run = self._conductor.run
         self._model_bytes = self._conductor.model_bytes
+        self._statement = self._conductor.statement
 
     def _show(self, outcome: Outcome, state_changed: bool) -> None:
         self._mailboxes.deliver(outcome.sent)
@@ -330,7 +335,7 @@ class Federation:
             kind = EventKind.RECORD if isinstance(published, SignedRecord) else EventKind.PROGRESS
             self._watchers.show(make_event(kind, published))
             if isinstance(published, SignedRecord):
-                _log_record(published)
+                log_record(published.record, self._run)
         if outcome.ended:
             self._presence.forget()
         if outcome.ended or state_changed:
@@ -389,11 +394,3 @@ def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
 
 def _closing() -> RefusalError:
     return RefusalError(RefusalKind.SHUTTING_DOWN, "send it again when the coordinator is back")
-
-
-def _log_record(signed: SignedRecord) -> None:
-    record = signed.record
-    if record.failure:
-        _log.warning("attempt %d at round %d failed: %s", record.attempt, record.round, record.failure)
-    else:
-        _log.info("round %d is done: %d participants are in its sum", record.round, record.participants)

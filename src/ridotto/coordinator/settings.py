@@ -12,16 +12,20 @@ from ridotto.rounds.plan import Plan
 
 KEY_HEX_DIGITS = 64
 
+SERVED_ALGORITHMS = ("fedavg", "fedprox")
+"""Those in which a participant needs the model only and gives an update only."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FederationSettings:
     """Say what is trained, by which plan, for how many rounds, and who may take part.
 
-    name: shown to participants. rounds: successful ones, after which the federation is done. max_failures: after so
-    many failed attempts in a row it stops and waits for a person. presence_s: a participant is there if it asked for
-    its inbox within this time. allowed: name -> identity key (hex) of participants that need no token; None means that
-    everyone needs one. batch: messages in one transaction at most. upload_limit_bytes: uploads that are held in memory
-    at once, in bytes; the others wait, so that memory does not grow with the cohort.
+    name: shown to participants. rounds: successful ones, after which the federation is done; a plan that only says an
+    epsilon gets the noise for so many. max_failures: after so many failed attempts in a row it stops and waits for a
+    person. presence_s: a participant is there if it asked for its inbox within this time. allowed: name -> identity key
+    (hex) of participants that need no token; None means that everyone needs one. batch: messages in one transaction at
+    most. upload_limit_bytes: uploads that are held in memory at once, in bytes; the others wait, so that memory does
+    not grow with the cohort.
     Raises ConfigError with what was found and what was expected, PlanError for a plan that can't be served.
     """
 
@@ -40,12 +44,10 @@ class FederationSettings:
         for number in ("rounds", "max_failures", "batch", "upload_limit_bytes"):
             if getattr(self, number) < 1:
                 raise ConfigError(f"{number} is at least 1, not {getattr(self, number)}")
-        if self.plan.algorithm.name != "fedavg":
-            raise PlanError(f"{self.plan.algorithm.name} can only be simulated so far; a coordinator serves fedavg")
-        if self.plan.dp is not None:
+        if self.plan.algorithm.name not in SERVED_ALGORITHMS:
             raise PlanError(
-                "differential privacy can only be simulated so far: a coordinator does not keep the account of what "
-                "was spent yet; leave dp out of the plan"
+                f"{self.plan.algorithm.name} can only be simulated so far; a coordinator serves "
+                + " and ".join(SERVED_ALGORITHMS)
             )
         if not self.presence_s > 0:
             raise ConfigError(f"presence_s is above 0, not {self.presence_s}")

@@ -75,7 +75,7 @@ class FederationInfo(_Body, frozen=True, kw_only=True):
 
     rounds: how many were asked for. attempt: the current one, 0 before the first. reason: why it failed, or why there
     are fewer rounds than were asked for. present: how many poll just now. privacy: of a plan with differential privacy,
-    what was spent so far.
+    what was spent so far. epsilon_left: of the budget, None if there is none.
     """
 
     name: str
@@ -92,6 +92,7 @@ class FederationInfo(_Body, frozen=True, kw_only=True):
     participants: Count
     present: Count
     privacy: PrivacyStatement | None = None
+    epsilon_left: float | None = None
 
 
 class Enrolment(_Body, frozen=True, kw_only=True):
