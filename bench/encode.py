@@ -12,7 +12,8 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import digest
 from ridotto.crypto.prg import DitherStream, add_masks
 from ridotto.rounds.accumulate import Accumulator
-from ridotto.rounds.pipeline import Pipeline, SeededDice, stride
+from ridotto.rounds.dice import SeededDice, stride
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 
 LENGTH = 1_000_000

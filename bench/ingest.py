@@ -32,8 +32,9 @@ from ridotto.core.packing import pack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
 from ridotto.crypto.identity import sign_request
+from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.messages import Announce, messages_of_all
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Ideal, Plan, Risk
 from ridotto.rounds.service import INBOX_PATH, MESSAGES_PATH, PARTICIPANTS_PATH, Enrolment, Inbox
 from ridotto.secagg.messages import Plain

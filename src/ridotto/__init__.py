@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from ridotto.learn.sklearn_trainer import digits as digits
     from ridotto.learn.torch_trainer import TorchTrainer as TorchTrainer
     from ridotto.participant.rounds import rounds as rounds
+    from ridotto.rounds.clipping import AdaptiveClip as AdaptiveClip
+    from ridotto.rounds.clipping import Clip as Clip
+    from ridotto.rounds.compression import CountSketch as CountSketch
+    from ridotto.rounds.compression import ErrorFeedback as ErrorFeedback
+    from ridotto.rounds.compression import LowRank as LowRank
+    from ridotto.rounds.compression import Quantize as Quantize
+    from ridotto.rounds.compression import Rotate as Rotate
+    from ridotto.rounds.compression import Sample as Sample
+    from ridotto.rounds.compression import Ternary as Ternary
+    from ridotto.rounds.compression import TopK as TopK
     from ridotto.rounds.plan import Algorithm as Algorithm
     from ridotto.rounds.plan import CentralGaussian as CentralGaussian
     from ridotto.rounds.plan import DistributedGaussian as DistributedGaussian
@@ -38,6 +48,9 @@ if TYPE_CHECKING:
     from ridotto.rounds.plan import Plan as Plan
     from ridotto.rounds.plan import Risk as Risk
     from ridotto.rounds.policy import Policy as Policy
+    from ridotto.rounds.robustness import BucketedMedian as BucketedMedian
+    from ridotto.rounds.robustness import NormBound as NormBound
+    from ridotto.rounds.robustness import Robust as Robust
     from ridotto.simulate import fleets as fleets
     from ridotto.simulate import pace as pace
     from ridotto.simulate import partition as partition
@@ -50,22 +63,35 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
+    "AdaptiveClip": "ridotto.rounds.clipping",
     "Algorithm": "ridotto.rounds.plan",
+    "BucketedMedian": "ridotto.rounds.robustness",
     "CentralGaussian": "ridotto.rounds.plan",
     "ClientData": "ridotto.simulate.data",
+    "Clip": "ridotto.rounds.clipping",
+    "CountSketch": "ridotto.rounds.compression",
     "DistributedGaussian": "ridotto.rounds.plan",
+    "ErrorFeedback": "ridotto.rounds.compression",
     "FunctionTrainer": "ridotto.learn.numpy_trainer",
     "Ideal": "ridotto.rounds.plan",
     "JaxTrainer": "ridotto.learn.jax_trainer",
+    "LowRank": "ridotto.rounds.compression",
+    "NormBound": "ridotto.rounds.robustness",
     "NumpyTrainer": "ridotto.learn.numpy_trainer",
     "Optimiser": "ridotto.rounds.plan",
     "Pairwise": "ridotto.rounds.plan",
     "Plan": "ridotto.rounds.plan",
     "Policy": "ridotto.rounds.policy",
+    "Quantize": "ridotto.rounds.compression",
     "Result": "ridotto.simulate.result",
     "Risk": "ridotto.rounds.plan",
+    "Robust": "ridotto.rounds.robustness",
+    "Rotate": "ridotto.rounds.compression",
+    "Sample": "ridotto.rounds.compression",
     "SklearnTrainer": "ridotto.learn.sklearn_trainer",
     "Task": "ridotto.tasks",
+    "Ternary": "ridotto.rounds.compression",
+    "TopK": "ridotto.rounds.compression",
     "TorchTrainer": "ridotto.learn.torch_trainer",
     "digits": "ridotto.learn.sklearn_trainer",
     "fleets": "ridotto.simulate",

@@ -30,8 +30,9 @@ from ridotto.core.vector import Layout
 from ridotto.core.wire import Codec, digest
 from ridotto.crypto.identity import sign_request
 from ridotto.crypto.seal import IdentityKey
+from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.messages import Train, Trained, messages_of_all
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import ParticipantRound

@@ -17,8 +17,9 @@ import pytest
 from ridotto.core.fixedpoint import container
 from ridotto.core.rng import SecretRng, insecure_seeded_rng
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.noise import noise_of
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Pairwise, Plan, Risk
 
 FALSE_ALARM = 1e-6

@@ -155,6 +155,6 @@ def assert_mean(federation: Federation, indices: Iterable[int]) -> None:
     """Hold the model to the mean, within one rounding step of every participant."""
     chosen = list(indices)
     weight = sum(examples_of(i) for i in chosen)
-    fixed = federation.plan.fixed_point()
+    fixed = federation.vault.pipeline.encoding.fixed
     tolerance = len(chosen) * fixed.resolution * fixed.max_weight / weight
     np.testing.assert_allclose(federation.vault.model, mean_of(chosen), atol=tolerance)

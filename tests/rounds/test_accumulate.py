@@ -19,7 +19,8 @@ from ridotto.errors import DataError
 from ridotto.learn.trainer import BatchDataError
 from ridotto.rounds import accumulate as accumulate_module
 from ridotto.rounds.accumulate import GROUP_ELEMENTS, Accumulator
-from ridotto.rounds.pipeline import Pipeline, RankedDice, stride
+from ridotto.rounds.dice import RankedDice, stride
+from ridotto.rounds.pipeline import Pipeline
 from tests.rounds.federation import make_plan
 
 STREAM = DitherStream(bytes(range(32)))

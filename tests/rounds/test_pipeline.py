@@ -11,7 +11,8 @@ from ridotto.core.rng import SEED_BYTES, insecure_seeded_rng
 from ridotto.core.vector import Field, Layout
 from ridotto.crypto.prg import DitherStream, dither
 from ridotto.errors import DataError
-from ridotto.rounds.pipeline import BLOCK_ELEMENTS, METRIC_STEPS, Pipeline, RankedDice, SeededDice, stride
+from ridotto.rounds.dice import RankedDice, SeededDice, stride
+from ridotto.rounds.pipeline import BLOCK_ELEMENTS, METRIC_STEPS, Pipeline
 from ridotto.rounds.plan import Pairwise, Plan, Risk
 from tests.rounds.federation import make_plan
 
@@ -144,7 +145,7 @@ def test_long_updates_use_up_one_run_of_words() -> None:
     update = np.full(parameters, 0.1234567, np.float32)
     found = pipeline.encode(update, 7, {"loss": 1.0}, RankedDice(DitherStream(bytes(32)), 1, parameters))
     words = DitherStream(bytes(32)).words(stride(parameters), parameters)
-    assert np.array_equal(found[:parameters], pipeline.plan.fixed_point().encode(update, 7, words)[0])
+    assert np.array_equal(found[:parameters], pipeline.encoding.fixed.encode(update, 7, words)[0])
 
 
 @given(
@@ -174,7 +175,7 @@ def test_the_decoded_mean_is_within_one_unit_per_participant(bits: int, updates:
     result = pipeline.decode(total)
     weight = sum(examples for _, examples in updates)
     expected = sum(np.array(values) * examples for values, examples in updates) / weight
-    unit = plan.fixed_point().resolution * 100 / weight
+    unit = Pipeline(plan, 1).encoding.fixed.resolution * 100 / weight
     assert result.examples == weight
     assert result.participants == len(updates)
     np.testing.assert_allclose(result.mean, expected, atol=len(updates) * unit + 1e-6)

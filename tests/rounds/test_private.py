@@ -17,8 +17,9 @@ from ridotto.errors import ConfigError, LocalProtocolError, PlanError
 from ridotto.privacy.account import cost
 from ridotto.privacy.event import DiscreteGaussianEvent, GaussianEvent, Relation, Repeated, Sampling
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.noise import RoundNoise, noise_of
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Algorithm, CentralGaussian, DistributedGaussian, Ideal, Pairwise, Plan, Risk
 from ridotto.rounds.private import Draw, PrivacyAccount, calibrated, round_event
 from ridotto.rounds.vault import Vault
@@ -47,7 +48,7 @@ def dice() -> SeededDice:
         ({"max_examples": 5}, "dp counts everybody alike.*Say max_examples = 1 in the plan; it is 5"),
         ({"metrics": {"loss": 1.0}}, "metrics would travel without noise: leave loss out"),
         ({"algorithm": Algorithm(name="scaffold")}, "scaffold sums more than clipped updates.*take fedavg or fedprox"),
-        ({"bits": 8, "cohort": 128}, "8 bits have no room for 128 updates clipped at 1 and noise that reaches"),
+        ({"bits": 8, "cohort": 128}, "8 bits have no room for 128 clipped updates and noise that reaches"),
         ({"bits": 8, "cohort": 60}, r"a share of the noise is 0\.\d+ units of the ring, and below 0.5 nothing"),
         ({"bits": 8, "cohort": 4, "dp": DistributedGaussian(noise_multiplier=20.0, delta=1e-6)}, "take more bits"),
         ({"protocol": Pairwise(corrupt=0.4), "minimum": 4}, "a minimum of 4 hides nobody"),
@@ -137,7 +138,7 @@ def test_the_ring_has_room_for_everybody_and_twelve_deviations(bits: int, z: flo
         return
     noise = noise_of(plan, 100)
     assert noise is not None
-    largest = 5 * plan.fixed_point().limit + 12 * noise.sigma * math.sqrt(5)
+    largest = 5 * Pipeline(plan, 1).encoding.fixed.limit + 12 * noise.sigma * math.sqrt(5)
     assert largest < 2 ** (bits - 1)
     assert noise.sigma <= 2**40
     assert noise.scale * noise.bound <= 2**40
@@ -188,7 +189,9 @@ def sums_of(plan: Plan, members: int, sums: int, dimension: int) -> np.ndarray:
         for member in range(members):
             total += pipeline.encode(update, 1, {}, dice(), words=own[member])
         total = pipeline.add_central_noise(total, words(number))
-        errors[number] = plan.fixed_point().decode_sum(total[:dimension]) - members * update.astype(np.float64)
+        errors[number] = Pipeline(plan, dimension).encoding.fixed.decode_sum(
+            total[:dimension]
+        ) - members * update.astype(np.float64)
     return errors
 
 
@@ -263,7 +266,7 @@ def test_calibrated_noise_spends_the_budget_and_not_more(draw: Draw, kind: Any) 
 
 def test_calibration_says_when_the_ring_has_no_room() -> None:
     plan = private(4, bits=8, dp=DistributedGaussian(epsilon=0.1, delta=1e-6))
-    with pytest.raises(PlanError, match="8 bits have no room for 4 updates clipped at 1 and noise that reaches"):
+    with pytest.raises(PlanError, match="8 bits have no room for 4 clipped updates and noise that reaches"):
         calibrated(plan, 100, 1000)
 
 

@@ -15,8 +15,8 @@ from ridotto.crypto.prg import Mask, add_masks
 from ridotto.errors import ConfigError, DataError
 from ridotto.learn.algorithms import Report
 from ridotto.learn.trainer import LocalResult
+from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.messages import Apply
-from ridotto.rounds.pipeline import SeededDice
 from ridotto.rounds.plan import Algorithm, Optimiser, Plan
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.tasks import Open
@@ -166,7 +166,7 @@ def test_scaffolds_two_vectors_pass_through_one_sum() -> None:
     vault = make_scaffold()
     assert vault.pipeline.parameters == 2 * LAYOUT.length
     fold_reports(vault, 0, 1)
-    step = 2.0 ** -vault.plan.fixed_point().fraction_bits
+    step = 2.0**-vault.pipeline.encoding.fixed.fraction_bits
     vault.apply(Apply(1, (SID,)))
     mean = (update_of(0) + update_of(1)) / 2
     np.testing.assert_allclose(vault.model, mean, atol=step, rtol=0)
@@ -193,7 +193,7 @@ def test_a_total_that_was_added_up_elsewhere_makes_the_same_model() -> None:
     folded, summed = make_scaffold(), make_scaffold()
     fold_reports(folded, 0, 1, 2)
     total = folded.sums[SID].copy()
-    assert summed.apply_total(total) == folded.apply(Apply(1, (SID,)))
+    assert summed.apply_totals({SID: total}, 1, b"") == folded.apply(Apply(1, (SID,)))
     assert summed.model_bytes == folded.model_bytes
 
 

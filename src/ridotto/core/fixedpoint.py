@@ -8,6 +8,9 @@ Head-room. Every entry is saturated at |k| <= K = ceil(bound * 2^f), and n parti
 absolute value. f is the largest integer for which n * K < 2^(bits - 1): with it, no sum that can occur wraps round the
 ring, and two's complement reads its sign. The constructor proves this or refuses; nothing later has to check.
 
+Whoever can live with a sum that wraps once in a long while says itself how fine the units are (`units`): then nothing
+is proved here, and a sum that leaves the ring is off by 2^bits units.
+
 Rounding. k = floor(v + u), with u = dither / 2^32 and v = x * (a / A) * 2^f in float64. The sum is one of integers,
 (V + dither) >> 32 with V = v * 2^32 rounded to the nearest integer, so it is exact however large v is; adding the
 dither in floating point would bias large entries. Where V could leave an int64, the integer nearest to v is split off
@@ -83,7 +86,8 @@ class FixedPoint:
 
     bits: width of the ring, 8 to 64. bound (B): > 0, the largest |entry| of an update before weighting; larger
     entries are saturated. participants (n): >= 1, the most vectors that are ever added. max_weight (A): >= 1, the
-    largest weight of one participant.
+    largest weight of one participant. units: how many units 1.0 is, whatever sums may come of it; None takes the
+    largest power of two for which no sum wraps.
     Raises PlanError if these leave no room: the message says which numbers do not go together.
     """
 
@@ -91,6 +95,7 @@ class FixedPoint:
     bound: float
     participants: int
     max_weight: int = 1
+    units: float | None = None
 
     def __post_init__(self) -> None:
         container(self.bits)
@@ -101,11 +106,22 @@ class FixedPoint:
         # Weights up to here are exact in float64.
         if not 1 <= self.max_weight <= 2**53:
             raise PlanError(f"the largest weight is {self.max_weight}, it must be 1 to 2^53")
-        if self._room < 1 or math.ceil(self.bound) > self._room:
+        if self.units is not None:
+            self._check_units(self.units)
+        elif self._room < 1 or math.ceil(self.bound) > self._room:
             raise PlanError(
                 f"{self.bits} bits leave no room: {self.participants} participants with entries up to {self.bound} "
                 f"sum to {self.participants * math.ceil(self.bound)}, and the ring holds less than 2^{self.bits - 1}; "
                 "take more bits, a smaller bound or fewer participants"
+            )
+
+    def _check_units(self, units: float) -> None:
+        if not (math.isfinite(units) and units > 0 and math.isfinite(1 / units)):
+            raise PlanError(f"1.0 is {units} units, it must be a positive number of them")
+        if self.bound * units > min((1 << (self.bits - 1)) - 1, 1 << LIMIT_BITS):
+            raise PlanError(
+                f"an entry of {self.bound} is {self.bound * units:.4g} units, and a ring of {self.bits} bits holds "
+                f"less than 2^{self.bits - 1}"
             )
 
     @property
@@ -126,17 +142,20 @@ class FixedPoint:
 
     @cached_property
     def limit(self) -> int:
-        """Return K = ceil(bound * 2^f), the largest |integer| of one participant."""
+        """Return K, the largest |integer| of one participant: the bound in units, rounded up."""
+        if self.units is not None:
+            return math.ceil(self.bound * self.units)
         return self._limit_at(self.fraction_bits)
 
     @property
     def resolution(self) -> float:
-        """Return 2^-f, the value of one unit."""
-        return math.ldexp(1.0, -self.fraction_bits)
+        """Return the value of one unit: 2^-f, or 1 / `units`."""
+        return math.ldexp(1.0, -self.fraction_bits) if self.units is None else 1.0 / self.units
 
     def scale(self, weight: int, factor: float = 1.0) -> float:
-        """Return by what an entry is multiplied to become v: factor * a / A * 2^f."""
-        return math.ldexp(weight / self.max_weight * factor, self.fraction_bits)
+        """Return by what an entry is multiplied to become v: factor * a / A, in units."""
+        share = weight / self.max_weight * factor
+        return math.ldexp(share, self.fraction_bits) if self.units is None else share * self.units
 
     def encode(
         self,

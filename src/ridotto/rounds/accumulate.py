@@ -25,7 +25,8 @@ from ridotto.core.vector import Layout, require_finite
 from ridotto.errors import DataError, MissingExtraError
 from ridotto.learn.trainer import BatchDataError
 from ridotto.privacy.clip import clip_factor, row_norms
-from ridotto.rounds.pipeline import METRIC_STEPS, NO_EXAMPLES, Pipeline, missing_metric, stride
+from ridotto.rounds.dice import stride
+from ridotto.rounds.pipeline import METRIC_STEPS, NO_EXAMPLES, Pipeline, missing_metric
 
 GROUP_ELEMENTS = 1 << 16
 """Entries per step. The scratch memory (512 KiB) stays in a core's L2 cache; measured best of 2^13 to 2^17."""
@@ -39,8 +40,8 @@ less than this to load, so a short simulation does without and a long one loses 
 class Accumulator:
     """Add encoded updates up, in scratch memory of a fixed size.
 
-    pipeline: says what an update becomes. total: the sum to go on with, dtype `container(bits)`, shape (length,),
-    C-contiguous; it is changed in place. Zeros if None. layout: names the parameter in errors.
+    pipeline: says what an update becomes; one that is `plain`. total: the sum to go on with, dtype `container(bits)`,
+    shape (length,), C-contiguous; it is changed in place. Zeros if None. layout: names the parameter in errors.
     The attribute `total` wraps mod 2^w, w its container's width. Reduction mod 2^b is left to whoever reads the sum:
     `Pipeline.decode` does it, and totals of several accumulators may be added before.
     """
@@ -53,7 +54,7 @@ class Accumulator:
             found = f"{self.total.dtype} of shape {self.total.shape}"
             raise DataError(f"the running sum is {expected} of shape ({pipeline.length},), not {found}")
         self._layout = layout
-        self._fixed = pipeline.plan.fixed_point()
+        self._fixed = pipeline.encoding.fixed
         self._group = max(1, GROUP_ELEMENTS // max(1, pipeline.parameters))
         # Looking for the norm has then left all entries in the scratch memory.
         self._widened = pipeline.plan.clip is not None and pipeline.parameters <= GROUP_ELEMENTS
@@ -87,25 +88,31 @@ class Accumulator:
         """
         self._check_shapes(updates, examples, metrics, words)
         weights = self._weights(examples)
+        shortened = np.zeros(len(updates), np.int64)
         steps = [self._steps(name, metrics) for name in sorted(self.pipeline.plan.metrics)]
         saturated = np.zeros(len(updates), np.int64)
         started = perf_counter()
         for begin in range(0, len(updates), self._group):
             rows = slice(begin, begin + self._group)
-            saturated[rows] = self._add_rows(updates[rows], weights[rows], words[rows], begin)
-        self._add_lanes([weights, saturated, *(step * weights for step in steps)])
+            saturated[rows], shortened[rows] = self._add_rows(updates[rows], weights[rows], words[rows], begin)
+        clipped = [shortened] if self.pipeline.counts_clipped else []
+        self._add_lanes([weights, saturated, *clipped, *(step * weights for step in steps)])
         if self._spent_s <= KERNELS_PAY_S < self._spent_s + perf_counter() - started:
             self.load_kernels()
         self._spent_s += perf_counter() - started
 
     def _add_rows(
         self, updates: NDArray[np.float32], weights: NDArray[np.int64], words: NDArray[np.uint32], place: int
-    ) -> list[int]:
-        """Add the entries of a few clients; return how many of each were cut off. place: of the first of them."""
+    ) -> tuple[list[int], list[bool]]:
+        """Add the entries of a few clients. place: of the first of them.
+
+        Returns how many entries of each were cut off, and whether its update was too long.
+        """
         factors, sizes = self._sizes(updates, place)
+        shortened = [factor != 1.0 for factor in factors]
         scales = [self._fixed.scale(weight, factor) for weight, factor in zip(weights.tolist(), factors, strict=True)]
         if self._kernels is not None:
-            return self._add_compiled(self._kernels, updates, np.array(scales), np.array(sizes), words)
+            return self._add_compiled(self._kernels, updates, np.array(scales), np.array(sizes), words), shortened
         # Where the norm is small enough, no entry needs to be looked at.
         peaks = [
             size if size * scale <= self._rounder.easy_reach else entry_peak(update)
@@ -121,7 +128,7 @@ class Accumulator:
             saturated = [one + more for one, more in zip(saturated, outside, strict=True)]
             dither = words[:, part][:, : values.shape[1]]
             self._rounder.add(real, dither, reach, self.total[: self.pipeline.parameters][part])
-        return saturated
+        return saturated, shortened
 
     def _add_compiled(
         self,
@@ -148,14 +155,14 @@ class Accumulator:
 
         Without a clip the norm need not be exact, and is found in a fifth of the time.
         """
-        plan = self.pipeline.plan
-        if plan.clip is None:
+        bound = self.pipeline.plan.clip_norm
+        if bound is None:
             sizes = _rough_norms(updates)
             self._check_finite(updates, sizes, place)
             return [1.0] * len(updates), sizes
         norms = row_norms(updates, self._rounder)
         self._check_finite(updates, norms, place)
-        return [clip_factor(norm, plan.clip) for norm in norms], norms
+        return [clip_factor(norm, bound) for norm in norms], norms
 
     def _add_lanes(self, values: list[NDArray[np.int64]]) -> None:
         """Add what `Lanes.write` makes of every client's values, in the same order."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from ridotto.core.wire import Bytes32, Count, Message, Signature, Text
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.protocols import PROTOCOLS
@@ -79,10 +81,14 @@ class NotTrained(Message, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """coordinator's task: add up the opened sums, make the next model, answer with `Applied` or `NotApplied`."""
+    """coordinator's task: add up the opened sums, make the next model, answer with `Applied` or `NotApplied`.
+
+    seed: what compressed updates have in common, the attempt's nonce.
+    """
 
     round: int
     sids: tuple[bytes, ...]
+    seed: bytes = b""
 
 
 class NotApplied(Message, frozen=True):
@@ -92,10 +98,17 @@ class NotApplied(Message, frozen=True):
 
 
 class Applied(Message, frozen=True):
-    """Report the next model and what the sums said."""
+    """Report the next model and what the sums said.
+
+    clip: the largest norm of an update in this round, if there was one. clipped: how many were longer, or None if that
+    is not known; under differential privacy an estimate. excluded: sid -> why its sum was left out by a robust rule.
+    """
 
     model: Bytes32
     participants: Count
     examples: Count
     saturated: Count
     metrics: dict[str, float]
+    clip: float | None = None
+    clipped: float | None = None
+    excluded: dict[bytes, str] = msgspec.field(default_factory=dict)

@@ -1,6 +1,6 @@
 """How much noise a plan with differential privacy puts where, in units of its ring, and what that is as an event.
 
-    clipped update -> rounded at random, l2 norm at most D2 -> + one share (distributed) -> masked
+    clipped, compressed update -> rounded at random, l2 norm at most D2 -> + one share (distributed) -> masked
     opened sum     -> + noise (central)                                                 -> decoded
 
 Neighbouring relation: whatever the accountant asks for; D2 is what one participant's absence or zeroing moves a sum by.
@@ -24,13 +24,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ridotto.core.vector import Layout
 from ridotto.errors import PlanError
 from ridotto.privacy.event import DiscreteGaussianEvent, GaussianEvent
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.ring import honest_participants, local_sigma
 from ridotto.privacy.noise.rounding import rounded_norm_bound
+from ridotto.rounds.encoding import Encoding
+from ridotto.rounds.headroom import check_share
 from ridotto.rounds.plan import Plan
-from ridotto.rounds.settings import DistributedGaussian
 
 SMOOTH = 4.5
 """t^2: what the variance of a real Gaussian is short of the discrete one's."""
@@ -48,9 +50,10 @@ NOT_CALIBRATED = (
 class RoundNoise:
     """Hold the noise of one opened sum. Nothing here is secret.
 
-    scale: units of the ring per 1. bound: the clip. sensitivity: D2, the largest l2 norm of a rounded contribution, in
-    units. sigma: of one draw, in units. shares: honest draws that are in an opened sum at least; 1 if the coordinator
-    adds the noise. dimension: entries.
+    scale: units of the ring per 1. bound: the largest l2 norm of what is rounded. sensitivity: D2, the largest l2 norm
+    of a rounded contribution, in units. sigma: of one draw, in units. shares: honest draws that are in an opened sum at
+    least; 1 if the coordinator adds the noise. dimension: entries that are rounded.
+    Sensitivity and sigma do not depend on the clip, so rounds with an adaptive one cost alike.
     """
 
     scale: float
@@ -75,18 +78,23 @@ class RoundNoise:
         return GaussianEvent(math.sqrt(variance) / self.sensitivity * (1 - 2.0**-48))
 
 
-def noise_of(plan: Plan, parameters: int) -> RoundNoise | None:
-    """Return the noise of a plan for updates of d = `parameters` entries; None if it has no differential privacy.
+def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
+    """Return the noise of a plan for updates of one size; None if it has no differential privacy.
 
-    Raises PlanError if the plan only says an epsilon and is not calibrated yet, or has no honest noise.
+    size: d, or the model's layout.
+    Raises PlanError if the plan only says an epsilon and is not calibrated yet, or has no honest noise, or so little
+    that a share is lost in the ring.
     """
-    if plan.dp is None or plan.clip is None:
+    if plan.dp is None:
         return None
     if plan.dp.noise_multiplier is None:
         raise PlanError(NOT_CALIBRATED)
-    scale = 1.0 / plan.fixed_point().resolution
-    sigma, shares = plan.dp.noise_multiplier * plan.clip * scale, 1
-    if isinstance(plan.dp, DistributedGaussian):
-        shares = honest_participants(plan.least, plan.least - plan.honest)
-        sigma = local_sigma(sigma, shares)
-    return RoundNoise(scale, plan.clip, rounded_norm_bound(plan.clip * scale, parameters), sigma, shares, parameters)
+    encoding = Encoding(plan, size)
+    units = encoding.units
+    if units is None:
+        raise PlanError("dp needs a clip")
+    shares = honest_participants(plan.least, plan.least - plan.honest) if plan.shares > 1 else plan.shares
+    sigma = local_sigma(plan.dp.noise_multiplier * units, shares)
+    check_share(plan.bits, sigma)
+    sensitivity = rounded_norm_bound(units, encoding.entries)
+    return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, encoding.entries)

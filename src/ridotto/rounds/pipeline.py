@@ -1,36 +1,35 @@
 """What happens to an update between training and masking, and to a sum after unmasking.
 
-    participant   clip -> weight -> fixed point -> lanes behind it       float32[d] -> integers mod 2^b, shape (length,)
-    coordinator   lanes off -> signed -> divide by the summed weight     -> mean update float32[d], metrics
+    participant   clip -> compress -> weight -> fixed point -> lanes behind it    float32[d] -> mod 2^b, shape (length,)
+    coordinator   lanes off -> signed -> divide by the summed weight -> decompress -> mean update float32[d], metrics
 
 Under differential privacy everybody's weight is 1, rounding keeps the l2 norm within a bound, and noise is added in
 integers: by the participants before the lanes go behind, or by the coordinator once lanes are off (`rounds.noise`).
 
-Lanes: the weight, the number of entries that were cut off, then one per metric. A metric m in [-B, B], a mean over a
-participant's examples, travels as `round((m + B) / 2B * 2^20) * weight`, so its weighted mean comes out of two sums
-and nobody's own value is ever in clear.
+Lanes: the weight, the number of entries that were cut off, whether the clip shortened the update, then one per metric.
+A metric m in [-B, B], a mean over a participant's examples, travels as `round((m + B) / 2B * 2^20) * weight`, so its
+weighted mean comes out of two sums and nobody's own value is ever in clear. Under differential privacy nothing exact
+may travel: no lane tells who was clipped, and the bit of an adaptive clip is an entry that gets noise.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ridotto.core.fixedpoint import CHUNK_ELEMENTS, IntVector, Rounder, container
-from ridotto.core.rng import SEED_BYTES, Rng
+from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.vector import Layout, Vector, require_finite
-from ridotto.crypto.prg import WORDS_PER_BLOCK, DitherStream, dither
-from ridotto.errors import DataError, LocalProtocolError
-from ridotto.privacy.clip import clip_factor, row_norms
+from ridotto.errors import DataError, LocalProtocolError, PlanError
+from ridotto.privacy.clip import clip_factor
 from ridotto.privacy.noise.ring import add_noise
 from ridotto.privacy.noise.rounding import rounded_within
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.clipping import Clip, Clipped, clip_layers, clip_whole, norm_of
+from ridotto.rounds.dice import OWN_WORDS, Dice, NoDice, OwnDice, shared_by
+from ridotto.rounds.encoding import BIT_SLACK, Encoding
 from ridotto.rounds.noise import RoundNoise, noise_of
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.settings import CentralGaussian, DistributedGaussian
@@ -47,48 +46,9 @@ memory that a process touches for the first time costs more than encoding into i
 NO_EXAMPLES = "there are no examples to train on; a participant without data can't take part"
 
 
-class Dice(Protocol):
-    """Decide how the entries of one update are rounded."""
-
-    def words(self, count: int) -> NDArray[np.uint32]:
-        """Return the next `count` words, uint32, shape (count,), each uniform and used once."""
-
-
-class SeededDice:
-    """Draw a seed for every call: a participant's own dice. rng: secret."""
-
-    def __init__(self, rng: Rng) -> None:
-        self._rng = rng
-
-    def words(self, count: int) -> NDArray[np.uint32]:
-        """Return the next `count` words, uint32, shape (count,)."""
-        return dither(self._rng.bytes(SEED_BYTES), count)
-
-
-class RankedDice:
-    """Read the words of one rank of a simulated round: they depend on the round's stream and the rank only.
-
-    rank: >= 0, the client's place in the round. parameters: d. Its words are `rank * stride(d)` and those after it.
-    """
-
-    def __init__(self, stream: DitherStream, rank: int, parameters: int) -> None:
-        self._stream = stream
-        self._next = rank * stride(parameters)
-
-    def words(self, count: int) -> NDArray[np.uint32]:
-        """Return the next `count` words, uint32, shape (count,)."""
-        begin, self._next = self._next, self._next + count
-        return self._stream.words(begin, count)
-
-
 def missing_metric(name: str, found: Iterable[str]) -> str:
     """Return what to tell whose training did not report a metric that the plan asks for."""
     return f"the plan asks for metric {name!r}; training reported {', '.join(sorted(found)) or 'none'}"
-
-
-def stride(parameters: int) -> int:
-    """Return how many words of a round's stream each rank has: d rounded up, so that it begins with a cipher block."""
-    return -(-parameters // WORDS_PER_BLOCK) * WORDS_PER_BLOCK
 
 
 @dataclass(frozen=True)
@@ -96,7 +56,9 @@ class RoundSum:
     """Hold what a round's opened sums say.
 
     mean: weighted mean update, float32, shape (d,). examples: summed weights. participants: contributions.
-    metrics: weighted means. saturated: entries, over all participants, that were cut off at `value_range`.
+    metrics: weighted means. saturated: entries, over all participants, that were cut off at `value_range`. clipped: how
+    many updates were longer than the clip; under differential privacy an estimate with noise, if the clip adapts, and
+    else None. encoded: the mean before it was decompressed, shape (m,).
     """
 
     mean: Vector
@@ -104,38 +66,75 @@ class RoundSum:
     participants: int
     metrics: Mapping[str, float]
     saturated: int
+    clipped: float | None
+    encoded: Vector
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Encode updates of d = `parameters` entries under a plan, and decode their sum.
+    """Encode updates of one size under a plan, and decode their sum.
 
-    Raises PlanError for a plan whose noise is not calibrated yet.
+    size: d, or the model's layout, which low-rank compression and per-layer clips need.
+    Raises PlanError for a plan whose noise is not calibrated yet, or that does not fit the size.
     """
 
     plan: Plan
-    parameters: int
+    size: int | Layout
 
     def __post_init__(self) -> None:
         # Asked for at once, so that an impossible plan is refused before anything is trained.
         self.noise  # noqa: B018
+        self.encoding.fixed  # noqa: B018
+        if isinstance(self.plan.clip, Clip) and self.encoding.layout is None:
+            raise PlanError("a clip per layer needs the model's layout, not just its size")
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """Return lengths, bounds and units."""
+        return Encoding(self.plan, self.size)
+
+    @property
+    def parameters(self) -> int:
+        """Return d."""
+        return self.encoding.parameters
+
+    @property
+    def entries(self) -> int:
+        """Return how many elements of a summed vector stand before the lanes."""
+        return self.encoding.entries
 
     @cached_property
     def noise(self) -> RoundNoise | None:
         """Return the noise of an opened sum; None without differential privacy."""
-        return noise_of(self.plan, self.parameters)
+        return noise_of(self.plan, self.size)
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether entries are clipped as a whole and rounded, and no more: `Accumulator` does that in one go."""
+        return self.noise is None and self.encoding.codec is None and not isinstance(self.plan.clip, Clip)
+
+    @property
+    def counts_clipped(self) -> bool:
+        """Tell whether a lane says how many updates the clip shortened: it is exact, so not under dp."""
+        return self.plan.clip is not None and self.plan.dp is None
 
     @cached_property
     def lanes(self) -> Lanes:
         """Return the layout of what follows the update."""
         metric = METRIC_STEPS * self.plan.max_examples
-        capacities = (self.plan.max_examples, self.parameters, *(metric for _ in self.plan.metrics))
-        return Lanes(self.plan.bits, self.plan.cohort, capacities)
+        clipped = (1,) if self.counts_clipped else ()
+        capacities = (self.plan.max_examples, self.entries, *clipped, *(metric for _ in self.plan.metrics))
+        return Lanes(self.plan.bits, self.plan.summed, capacities)
 
     @cached_property
     def length(self) -> int:
         """Return the elements of a summed vector: the update's and the lanes'."""
-        return self.parameters + self.lanes.size
+        return self.entries + self.lanes.size
+
+    @property
+    def dice(self) -> int:
+        """Return how many words of dice the encoding of one update takes."""
+        return self.entries + OWN_WORDS * (self.encoding.codec is not None)
 
     def encode(
         self,
@@ -145,51 +144,93 @@ class Pipeline:
         dice: Dice,
         layout: Layout | None = None,
         words: Words | None = None,
+        seed: bytes = b"",
     ) -> IntVector:
         """Turn an update into integers mod 2^b, shape (length,).
 
         update: float32, shape (d,). examples: > 0; counts at most as `max_examples`. metrics: means over examples;
         those the plan does not name are left out. dice: round. layout: names the parameter in errors. words: secret, of
         this participant and attempt alone; under differential privacy they round and make the noise, and `dice` is not
-        asked. They have no default: noise that somebody can guess is none.
+        asked. They have no default: noise that somebody can guess is none. seed: 32 public bytes that all participants
+        of the attempt share, where the plan compresses.
         Raises DataError for NaN, infinity, no examples, a wrong shape, or a metric that the plan asks for and is
-        missing; LocalProtocolError if words are needed and not given.
+        missing; LocalProtocolError if words or seed are needed and not given.
         """
         if update.shape != (self.parameters,):
             raise DataError(f"the update has shape {update.shape}, the model {self.parameters} parameters")
         if examples < 1:
             raise DataError(NO_EXAMPLES)
         weight = min(examples, self.plan.max_examples)
-        factor, peak = self._size(update, layout)
         steps = [self._steps(name, metrics) * weight for name in sorted(self.plan.metrics)]
         vector = np.empty(self.length, container(self.plan.bits))
-        if self.noise is None:
-            saturated = self._encode_entries(update, weight, dice, (factor, peak), vector[: self.parameters])
+        entries = vector[: self.entries]
+        if self.plain:
+            saturated, shortened = self._encode_plain(update, weight, dice, layout, entries)
         else:
-            saturated = 0
-            self._encode_private(update, factor, self.noise, words, vector[: self.parameters])
-        vector[self.parameters :] = self.lanes.write([weight, saturated, *steps])
+            clipped, shortened = self._clipped(update, layout)
+            compressed = self._compressed(clipped, dice, seed)
+            if self.noise is None:
+                saturated = self._encode_entries(compressed, weight, dice, (1.0, None), entries)
+            else:
+                saturated = 0
+                self._encode_private(compressed, not shortened, self.noise, words, entries)
+        told = [int(shortened)] if self.counts_clipped else []
+        vector[self.entries :] = self.lanes.write([weight, saturated, *told, *steps])
         return vector
 
-    def _size(self, update: Vector, layout: Layout | None) -> tuple[float, float | None]:
-        """Return the clip factor, and a number that no entry is beyond if one is known."""
-        if self.plan.clip is None:
+    def feed_back(
+        self, update: Vector, kept: Vector | None, seed: bytes, layout: Layout | None = None
+    ) -> tuple[Vector, Vector]:
+        """Add what compression lost last time to an update, and return it with what will be lost of it now.
+
+        update: float32, shape (d,). kept: what the last call returned second, if its update was in the sum. For plans
+        with `ErrorFeedback`, whose codecs draw nothing of their own, so that `encode` loses just that.
+        Raises DataError as `encode` does.
+        """
+        if self.encoding.codec is None:
+            raise LocalProtocolError("a plan without compression has nothing to feed back")
+        whole = update if kept is None else update + kept
+        clipped = self._clipped(whole, layout).vector
+        encoded = self.encoding.codec.encode(clipped, shared_by(seed), NoDice())
+        if encoded.state is None:
+            raise LocalProtocolError("the plan's compression feeds nothing back")
+        return whole, encoded.state
+
+    def _encode_plain(
+        self, update: Vector, weight: int, dice: Dice, layout: Layout | None, out: IntVector
+    ) -> tuple[int, bool]:
+        """Clip and encode in one go; return how many entries were cut off, and whether the update was too long."""
+        if self.plan.clip_norm is None:
             require_finite(update, layout)
-            return 1.0, None
+            return self._encode_entries(update, weight, dice, (1.0, None), out), False
         # One pass tells that all is finite, how much to clip, and that no entry is larger than the norm.
-        rounder = Rounder(self.plan.fixed_point().limit, min(self.parameters, CHUNK_ELEMENTS))
-        norm = row_norms(update[None], rounder)[0]
-        if not math.isfinite(norm):
+        norm = norm_of(update, layout)
+        factor = clip_factor(norm, self.plan.clip_norm)
+        return self._encode_entries(update, weight, dice, (factor, norm), out), factor != 1.0
+
+    def _clipped(self, update: Vector, layout: Layout | None) -> Clipped:
+        if self.plan.clip_norm is None:
             require_finite(update, layout)
-        return clip_factor(norm, self.plan.clip), norm
+            return Clipped(update, False)
+        if isinstance(self.plan.clip, Clip) and self.encoding.layout is not None:
+            return clip_layers(update, self.plan.clip_norm, self.encoding.layout)
+        return clip_whole(update, self.plan.clip_norm, layout)
+
+    def _compressed(self, clipped: Vector, dice: Dice, seed: bytes) -> Vector:
+        if self.encoding.codec is None:
+            return clipped
+        return self.encoding.codec.encode(clipped, shared_by(seed), OwnDice(dice)).vector
 
     def _encode_entries(
         self, update: Vector, weight: int, dice: Dice, size: tuple[float, float | None], out: IntVector
     ) -> int:
-        """Encode block by block into `out`; return how many entries were cut off. size: what `_size` returned."""
+        """Encode block by block into `out`; return how many entries were cut off.
+
+        size: the clip factor, and a number that no entry is beyond if one is known.
+        """
         factor, peak = size
-        fixed, saturated = self.plan.fixed_point(), 0
-        for begin in range(0, self.parameters, BLOCK_ELEMENTS):
+        fixed, saturated = self.encoding.fixed, 0
+        for begin in range(0, len(update), BLOCK_ELEMENTS):
             block = slice(begin, begin + BLOCK_ELEMENTS)
             words = dice.words(len(update[block]))
             _, outside = fixed.encode(update[block], weight, words, factor=factor, peak=peak, out=out[block])
@@ -197,13 +238,21 @@ class Pipeline:
         return saturated
 
     def _encode_private(
-        self, update: Vector, factor: float, noise: RoundNoise, words: Words | None, out: IntVector
+        self, compressed: Vector, within: bool, noise: RoundNoise, words: Words | None, out: IntVector
     ) -> None:
-        """Clip, round within D2 and add this participant's share of the noise, if it is participants who add it."""
+        """Round within D2 and add this participant's share of the noise, if it is participants who add it.
+
+        within: the update was no longer than the clip; it travels as an entry where the clip adapts.
+        """
         if words is None:
             raise LocalProtocolError("a plan with dp needs secret words for rounding and noise; there is no default")
-        clipped = update if factor == 1.0 else np.multiply(update, factor, dtype=np.float64).astype(np.float32)
-        out[...] = rounded_within(clipped, noise.scale, noise.bound, words).astype(out.dtype)
+        encoding = self.encoding
+        if encoding.codec is not None:
+            compressed = clip_whole(compressed, encoding.clip).vector
+        if encoding.bit:
+            bit = encoding.bit * BIT_SLACK * (within - 0.5)
+            compressed = np.append(compressed, np.float32(bit))
+        out[...] = rounded_within(compressed, noise.scale, noise.bound, words).astype(out.dtype)
         if isinstance(self.plan.dp, DistributedGaussian):
             add_noise(out, noise.source, words, self.plan.bits, out=out)
         elif self.plan.bits < out.itemsize * 8:
@@ -220,39 +269,60 @@ class Pipeline:
         if words is None:
             raise LocalProtocolError("noise of the coordinator needs secret words; there is no default")
         noisy = total.copy()
-        entries = noisy[: self.parameters]
+        entries = noisy[: self.entries]
         add_noise(entries, self.noise.source, words, out=entries)
         return noisy
 
     def read_lanes(self, total: IntVector) -> LaneSums:
         """Read the lanes of a summed vector, shape (length,)."""
         mask = np.array((1 << self.plan.bits) - 1, dtype=total.dtype)
-        return self.lanes.read(total[self.parameters :] & mask)
+        return self.lanes.read(total[self.entries :] & mask)
 
-    def decode(self, total: IntVector) -> RoundSum:
+    def decode(self, total: IntVector, seed: bytes = b"", expected: float | None = None) -> RoundSum:
         """Turn an opened sum, shape (length,), into the mean update and the metrics.
 
-        Raises DataError if the summed weight is 0, or a lane holds more than honest participants can sum to.
+        seed: as for `encode`. expected: by what sums are divided in place of the number of contributions, where that
+        must not show. Raises DataError if the summed weight is 0, or a lane holds more than honest participants can sum
+        to; LocalProtocolError if the seed is needed and not given.
         """
         sums = self.read_lanes(total)
-        weight, saturated, *metrics = sums.values
+        weight, saturated, *rest = sums.values
         if weight < 1:
             raise DataError("the summed weight is 0: nobody had examples")
         self._check_lanes(sums)
-        mean = self.plan.fixed_point().decode(total[: self.parameters], weight)
+        told, metrics = (rest[:1], rest[1:]) if self.counts_clipped else ([], rest)
+        encoded = self.encoding.fixed.decode(total[: self.entries], weight)
+        if expected is not None:
+            encoded *= np.float32(sums.count / expected)
+        compressed = encoded[: self.encoding.compressed]
         named = zip(sorted(self.plan.metrics), metrics, strict=True)
         return RoundSum(
-            mean=mean,
+            mean=self._decompressed(compressed, seed),
             examples=weight,
             participants=sums.count,
             metrics={name: (2 * steps / weight / METRIC_STEPS - 1) * self.plan.metrics[name] for name, steps in named},
             saturated=saturated,
+            clipped=float(told[0]) if told else self._estimated_clipped(encoded, sums.count),
+            encoded=compressed,
         )
+
+    def _decompressed(self, mean: Vector, seed: bytes) -> Vector:
+        if self.encoding.codec is None:
+            return mean
+        return self.encoding.codec.decode(mean, self.parameters, shared_by(seed))
+
+    def _estimated_clipped(self, encoded: Vector, count: int) -> float | None:
+        """Return how many were clipped, as the noisy bits have it; None if no bits travelled."""
+        if not self.encoding.bit:
+            return None
+        within = float(encoded[-1]) / self.encoding.bit + 0.5
+        return count * (1 - min(max(within, 0.0), 1.0))
 
     def _check_lanes(self, sums: LaneSums) -> None:
         # A liar may write anything here. Beyond these limits a metric leaves its range and a count its message.
         weight, *_ = sums.values
-        limits = [sums.count * capacity for capacity in self.lanes.capacities[:2]]
+        exact = len(sums.values) - len(self.plan.metrics)
+        limits = [sums.count * capacity for capacity in self.lanes.capacities[:exact]]
         limits += [weight * METRIC_STEPS for _ in self.plan.metrics]
         for found, limit in zip(sums.values, limits, strict=True):
             if found > limit:

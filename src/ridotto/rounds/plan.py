@@ -7,7 +7,6 @@ session, so all parties of a round have the same one.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from functools import cache
 
 import msgspec
@@ -16,6 +15,11 @@ from ridotto.core.fixedpoint import FixedPoint
 from ridotto.core.wire import digest
 from ridotto.errors import PlanError
 from ridotto.learn.algorithms import LocalAlgorithm
+from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
+from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, quantizer
+from ridotto.rounds.headroom import check_share, units_with_noise
+from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
+from ridotto.rounds.robustness import Robustness, check_robust
 from ridotto.rounds.settings import (
     Algorithm,
     CentralGaussian,
@@ -27,7 +31,7 @@ from ridotto.rounds.settings import (
     make_floats,
     refuse_huge,
 )
-from ridotto.secagg.graph import complete_threshold, sparse_parameters
+from ridotto.secagg.graph import sparse_parameters
 
 __all__ = [
     "Algorithm",
@@ -50,35 +54,10 @@ LONGEST_METRIC_NAME = 64
 LARGEST_RANGE = 2.0**52
 """Largest `value_range`: what an element can hold at most, see `core.fixedpoint`."""
 
-SMALLEST_CLIP, LARGEST_CLIP = 1e-30, 1e30
-"""Between these `privacy.clip` keeps its promise; below, float32 has too few digits left."""
+DEFAULT_BITS = 32
 
-NOISE_REACH = 12
-"""Deviations of noise that the ring has room for beside the sum: an entry wraps with a probability below 1e-32."""
-
-LEAST_SIGMA = 0.5
-"""Kairouz, Liu & Steinke 2021, theorem 1, holds for shares of at least half a unit of the ring."""
-
-LARGEST_UNITS = 2**30
-"""Largest clip in units of the ring, times the noise multiplier if that is above 1, under differential privacy: far
-finer than any noise, and far below the 2^40 up to which rounding and noise are exact."""
-
-HIDING = 3
-"""An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract
-its own."""
-
-
-class Risk(StrEnum):
-    """Name a risk that a plan takes only if its author says `i_know`."""
-
-    SMALL_COHORT = "small-cohort"
-    """The sum may hold so few honest contributions that it shows one to another party."""
-
-    NO_PROTECTION = "no-protection"
-    """The coordinator sees every update."""
-
-    SPARSE_GRAPH = "sparse-graph"
-    """Masks are safe only while drop-outs are random and nobody makes up keys until the graph suits it."""
+LARGEST_SESSION = 10_000
+"""Members of one session at most, where the protocol does not say less."""
 
 
 class Plan(Settings, frozen=True, kw_only=True):
@@ -88,11 +67,12 @@ class Plan(Settings, frozen=True, kw_only=True):
     thirds of a session, at least 3. protocol: how the sum is kept secret. algorithm: how clients train and what
     is summed. optimiser: what turns the mean update into the next model. bits: width of an element on the wire, 8 to
     64. value_range: largest |entry| of a summed vector; entries beyond it are cut off and counted. clip: largest l2
-    norm of a summed vector, or None. dp: noise on every opened sum, or None. max_examples: largest weight of a
-    participant; more examples count as this many. metrics: name -> largest value of a metric (a mean over examples,
-    from -bound to bound); what is not named here never leaves the device. join_s: how long a round waits for its cohort
-    once the minimum is there. train_s: for training. phase_s: for each message of the secure sum. i_know: risks taken
-    knowingly.
+    norm of an update: a number, `Clip`, `AdaptiveClip`, or None. dp: noise on every opened sum, or None. compress: what
+    makes updates smaller, in order (`rounds.compression`). robust: what is done about liars, or None
+    (`rounds.robustness`). max_examples: largest weight of a participant; more examples count as this many. metrics:
+    name -> largest value of a metric (a mean over examples, from -bound to bound); what is not named here never leaves
+    the device. join_s: how long a round waits for its cohort once the minimum is there. train_s: for training. phase_s:
+    for each message of the secure sum. i_know: risks taken knowingly.
 
     Raises PlanError, with the reason, for a combination that can't work or a risk that is not acknowledged.
     """
@@ -102,10 +82,12 @@ class Plan(Settings, frozen=True, kw_only=True):
     protocol: Ideal | Pairwise = Pairwise()
     algorithm: Algorithm = Algorithm()
     optimiser: Optimiser = Optimiser()
-    bits: int = 32
+    bits: int = DEFAULT_BITS
     value_range: float = 4.0
-    clip: float | None = None
+    clip: float | Clip | AdaptiveClip | None = None
     dp: DistributedGaussian | CentralGaussian | None = None
+    compress: tuple[Compression, ...] = ()
+    robust: Robustness | None = None
     max_examples: int = 10_000
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     join_s: float = 10.0
@@ -117,16 +99,53 @@ class Plan(Settings, frozen=True, kw_only=True):
         refuse_huge(msgspec.structs.asdict(self))
         refuse_huge(self.metrics)
         make_floats(self, "value_range", "clip", "metrics", "join_s", "train_s", "phase_s")
+        self._normalise()
         if not 1 <= self.cohort <= LARGEST_COHORT:
             raise PlanError(f"cohort is 1 to {LARGEST_COHORT}, not {self.cohort}")
         self._check_numbers()
         self._check_algorithm()
+        self._check_compression(self.algorithm.build())
+        if self.robust is not None:
+            check_robust(self.robust, isinstance(self.protocol, Ideal), self.clip is not None, self.cohort)
         self._check_minimum()
         self._check_risks()
         if self.dp is not None:
             self._check_private(self.dp, self.algorithm.build())
-        # Building these proves the head-room of the ring, or says what is missing.
-        self.fixed_point()
+        self._check_room()
+
+    def _normalise(self) -> None:
+        """Give two ways to write one plan one encoding."""
+        if isinstance(self.clip, Clip) and not self.clip.per_layer:
+            msgspec.structs.force_setattr(self, "clip", self.clip.norm)
+        if not isinstance(self.compress, list | tuple) or not all(
+            isinstance(part, Compression) for part in self.compress
+        ):
+            raise PlanError(
+                f"compress is a list such as [ridotto.Rotate(), ridotto.Sample(0.25)], not {self.compress!r}"
+            )
+        msgspec.structs.force_setattr(self, "compress", tuple(self.compress))
+        quantize = quantizer(self.compress)
+        if quantize is not None:
+            if self.bits not in (DEFAULT_BITS, quantize.bits):
+                raise PlanError(f"the plan has bits = {self.bits}, and Quantize {quantize.bits}: leave one of them out")
+            msgspec.structs.force_setattr(self, "bits", quantize.bits)
+
+    def _check_compression(self, chosen: LocalAlgorithm) -> None:
+        if self.compress and chosen.sums != 1:
+            raise PlanError(f"{chosen.name} sums more than updates, and compression would mix them: take fedavg")
+        ideal, private = isinstance(self.protocol, Ideal), self.dp is not None
+        check_compression(self.compress, ideal, private, self.clip is not None, chosen.plain)
+
+    def _check_room(self) -> None:
+        """Prove the head-room of the ring as far as it does not depend on the model, or say what is missing."""
+        if quantizer(self.compress) is not None:
+            return
+        if self.dp is None:
+            FixedPoint(self.bits, self.value_range, self.summed, self.max_examples)
+            return
+        units = units_with_noise(self.bits, self.summed, self.multiplier, self.spread)
+        if self.dp.noise_multiplier is not None:
+            check_share(self.bits, self.multiplier * units / math.sqrt(self.shares))
 
     def _check_numbers(self) -> None:
         for name in ("join_s", "train_s", "phase_s"):
@@ -134,8 +153,10 @@ class Plan(Settings, frozen=True, kw_only=True):
                 raise PlanError(f"{name} is above 0 and at most a week, not {getattr(self, name)}")
         if not 0 < self.value_range <= LARGEST_RANGE:
             raise PlanError(f"value_range is above 0 and at most 2^52, not {self.value_range}")
-        if self.clip is not None and not SMALLEST_CLIP <= self.clip <= LARGEST_CLIP:
-            raise PlanError(f"clip is a norm from {SMALLEST_CLIP:g} to {LARGEST_CLIP:g}, not {self.clip}")
+        if isinstance(self.clip, float):
+            check_norm(self.clip)
+        elif not isinstance(self.clip, Clip | AdaptiveClip | None):
+            raise PlanError(f"clip is a number, ridotto.Clip or ridotto.AdaptiveClip, not {self.clip!r}")
         for name, bound in self.metrics.items():
             # Names come back in records and on screens; unprintable ones could forge a line there.
             if not 1 <= len(name) <= LONGEST_METRIC_NAME or not name.isprintable():
@@ -162,20 +183,20 @@ class Plan(Settings, frozen=True, kw_only=True):
             )
 
     def _check_minimum(self) -> None:
-        smallest = self._smallest_session
+        smallest = self.smallest_session
         if not 1 <= self.least <= smallest:
             raise PlanError(
                 f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} "
                 f"has {smallest}"
             )
         if isinstance(self.protocol, Pairwise):
-            corrupt = self.corrupt_of(self._largest_session)
+            corrupt = self.corrupt_of(self.largest_session)
             if corrupt >= self.least:
-                found = f"{corrupt} of {self._largest_session} may be corrupt"
+                found = f"{corrupt} of {self.largest_session} may be corrupt"
                 raise PlanError(f"{found}, so a minimum of {self.least} hides nobody")
             if self.least < 2:
                 raise PlanError("masks need two: a sum of one contribution is that contribution")
-            self.sparse(self._largest_session)
+            self.sparse(self.largest_session)
 
     def _check_private(self, dp: DistributedGaussian | CentralGaussian, chosen: LocalAlgorithm) -> None:
         """Refuse what noise on the summed update does not cover."""
@@ -195,13 +216,8 @@ class Plan(Settings, frozen=True, kw_only=True):
             raise PlanError(
                 f"{chosen.name} sums more than clipped updates, which dp does not cover yet: take fedavg or fedprox"
             )
-        shares = self.honest if isinstance(dp, DistributedGaussian) else 1
-        units = (self.clip or 0.0) / self.fixed_point().resolution / math.sqrt(shares)
-        if dp.noise_multiplier is not None and dp.noise_multiplier * units < LEAST_SIGMA:
-            raise PlanError(
-                f"with {self.bits} bits a share of the noise is {dp.noise_multiplier * units:.3g} units of the ring, "
-                f"and below {LEAST_SIGMA} nothing is known to be private: take more bits, or more noise"
-            )
+        if isinstance(self.clip, AdaptiveClip) and dp.noise_multiplier is not None:
+            self.clip.bit_weight(dp.noise_multiplier, self.summed)
 
     def _check_risks(self) -> None:
         for risk, sentence in self.risks().items():
@@ -214,36 +230,97 @@ class Plan(Settings, frozen=True, kw_only=True):
         return str(self.protocol.__struct_config__.tag)
 
     @property
+    def clip_norm(self) -> float | None:
+        """Return the largest l2 norm of an update; of an adaptive clip, what it is in this round."""
+        return self.clip.norm if isinstance(self.clip, Clip | AdaptiveClip) else self.clip
+
+    def clipped_at(self, norm: float) -> Plan:
+        """Return the plan of a round whose adaptive clip is at `norm`; the plan itself if its clip stays."""
+        if not isinstance(self.clip, AdaptiveClip) or norm == self.clip.norm:
+            return self
+        return msgspec.structs.replace(self, clip=msgspec.structs.replace(self.clip, norm=norm))
+
+    @property
+    def feeds_back(self) -> bool:
+        """Tell whether participants keep what compression lost, for their next update."""
+        return any(isinstance(part, ErrorFeedback) for part in self.compress)
+
+    @property
+    def multiplier(self) -> float:
+        """Return z, the noise on the fewest contributions over the bound of one; 0 without noise, or if unknown yet."""
+        return 0.0 if self.dp is None else self.dp.noise_multiplier or 0.0
+
+    @property
+    def shares(self) -> int:
+        """Return of how many honest draws the noise of an opened sum is made at least."""
+        return self.honest if isinstance(self.dp, DistributedGaussian) else 1
+
+    @property
+    def spread(self) -> float:
+        """Return the noise on a whole sum over the bound of one contribution: with everybody there, more add theirs."""
+        most = self.summed / self.honest if isinstance(self.dp, DistributedGaussian) else 1.0
+        return self.multiplier * math.sqrt(most)
+
+    @property
+    def individual(self) -> bool:
+        """Tell whether every participant's update is opened by itself, for a robust rule."""
+        return self.robust is not None and self.robust.individual
+
+    @property
     def least(self) -> int:
         """Return the fewest contributions behind one opened sum."""
+        if self.individual:
+            return 1
         if self.minimum is not None:
             return self.minimum
-        return min(self._smallest_session, max(HIDING, math.ceil(self._smallest_session * 2 / 3)))
+        return min(self.smallest_session, max(HIDING, math.ceil(self.smallest_session * 2 / 3)))
+
+    @property
+    def quorum(self) -> int:
+        """Return the fewest contributions that a model is made of."""
+        if not self.individual:
+            return self.least
+        return math.ceil(self.cohort * 2 / 3) if self.minimum is None else self.minimum
 
     @property
     def session_limit(self) -> int:
         """Return how many members one session may have."""
+        if self.individual:
+            return 1
+        limit = LARGEST_SESSION
         if isinstance(self.protocol, Pairwise) and self.protocol.graph == "complete":
-            return self.protocol.shard_size
-        return 10_000
+            limit = self.protocol.shard_size
+        return limit if self.robust is None else min(limit, -(-self.cohort // self.robust.groups))
 
     @property
-    def _smallest_session(self) -> int:
-        return self.cohort // -(-self.cohort // self.session_limit)
+    def summed(self) -> int:
+        """Return the most contributions that are ever added up: a rule keeps the sums of its groups apart."""
+        return self.cohort if self.robust is None else self.largest_session
+
+    def sessions_of(self, count: int) -> int:
+        """Return into how many sessions so many participants are cut."""
+        cut = -(-count // self.session_limit)
+        return cut if self.robust is None or self.individual else min(count, max(self.robust.groups, cut))
 
     @property
-    def _largest_session(self) -> int:
+    def smallest_session(self) -> int:
+        """Return the members of the smallest session of a full cohort."""
+        return self.cohort // self.sessions_of(self.cohort)
+
+    @property
+    def largest_session(self) -> int:
         """Return the most members of one session: fewer participants than the cohort may end up in fewer sessions."""
         return min(self.cohort, self.session_limit)
 
     def cohort_of(self, present: int) -> int:
         """Return how many of `present` participants can be in a round: 0 if they are too few for one session."""
         count = min(present, self.cohort)
-        shards = -(-count // self.session_limit)
-        if shards and count // shards < self.least:
+        shards = self.sessions_of(count)
+        if shards and count // shards < self.least and self.robust is None:
             # One session less, and full ones: better than none.
             shards, count = shards - 1, (shards - 1) * self.session_limit
-        return count if count >= self.least and self._has_graphs(count, shards) else 0
+        enough = count >= self.quorum and shards and count // shards >= self.least
+        return count if enough and self._has_graphs(count, shards) else 0
 
     def _has_graphs(self, count: int, shards: int) -> bool:
         try:
@@ -272,29 +349,7 @@ class Plan(Settings, frozen=True, kw_only=True):
     def honest(self) -> int:
         """Return how many honest contributions are in an opened sum at least: of whose noise one can be sure."""
         # The largest session has most corrupt members, and may be opened with as few contributions as any other.
-        return self.least - self.corrupt_of(self._largest_session)
-
-    def fixed_point(self) -> FixedPoint:
-        """Return the encoding of updates, with head-room for the whole cohort, and for its noise if there is any.
-
-        Under differential privacy no entry is beyond the clip, so `value_range` plays no part.
-        Raises PlanError if that does not fit into the ring.
-        """
-        if self.dp is None or self.clip is None:
-            return FixedPoint(self.bits, self.value_range, self.cohort, self.max_examples)
-        z = self.dp.noise_multiplier or 0.0
-        # The noise of a whole sum, over the clip: with everybody there, more than the fewest add theirs.
-        spread = z * math.sqrt(self.cohort / self.honest) if isinstance(self.dp, DistributedGaussian) else z
-        # To the ring, noise that reaches as far as k clips is like k more participants.
-        room = self.cohort + math.ceil(NOISE_REACH * spread) + 1
-        finest = math.ceil((1 << (self.bits - 1)) / LARGEST_UNITS * max(1.0, z))
-        try:
-            return FixedPoint(self.bits, self.clip, max(room, finest), self.max_examples)
-        except PlanError as error:
-            raise PlanError(
-                f"{self.bits} bits have no room for {self.cohort} updates clipped at {self.clip:g} and noise that "
-                f"reaches {NOISE_REACH * spread * self.clip:.4g}: take more bits, less noise or a smaller clip"
-            ) from error
+        return self.least - self.corrupt_of(self.largest_session)
 
     def fingerprint(self) -> bytes:
         """Return SHA-256 over the plan's encoding, 32 bytes."""
@@ -306,74 +361,16 @@ class Plan(Settings, frozen=True, kw_only=True):
 
     def risks(self) -> dict[Risk, str]:
         """Return what this plan does not protect against, in sentences."""
-        if isinstance(self.protocol, Ideal):
-            return {Risk.NO_PROTECTION: 'With protocol "ideal" the coordinator sees every update in clear.'}
-        return self._sparse_risk() | self._cohort_risk()
-
-    def _sparse_risk(self) -> dict[Risk, str]:
-        if isinstance(self.protocol, Ideal) or self.protocol.graph == "complete":
-            return {}
-        sentence = (
-            "With a sparse graph an update is hidden only while drop-outs are random: not from a coordinator that "
-            "chooses whom to drop, or tries key books until the graph suits it."
-        )
-        return {Risk.SPARSE_GRAPH: sentence}
-
-    def _cohort_risk(self) -> dict[Risk, str]:
-        corrupt, honest = self.corrupt_of(self._largest_session), self.honest
-        if honest >= HIDING:
-            return {}
-        if self.least <= 2:
-            sentence = (
-                "Two parties always learn each other's update from the sum: without your own, the other's is left."
-            )
-        else:
-            sentence = (
-                f"A sum of {self.least} contributions, {corrupt} of which may collude, can hold only {honest} honest "
-                "ones: one of them, with the colluding ones, can learn another's update."
-            )
-        return {Risk.SMALL_COHORT: sentence}
+        return risks_of(self)
 
     def protection(self) -> str:
         """Say in a few sentences what the coordinator can learn, and which risks the plan takes."""
-        if isinstance(self.protocol, Ideal):
-            return " ".join(["No protection: the coordinator sees every update.", *self._noise_words()])
-        members = self._smallest_session
-        corrupt = self.corrupt_of(members)
-        threshold = self.sparse(members)[1] or complete_threshold(members, corrupt)
-        spare = members - max(threshold, self.least)
-        limit = "What the sum and the trained model reveal is not limited: that takes differential privacy."
-        return (
-            f"The coordinator sees only sums of at least {self.least} updates, even if it lies and {corrupt} of "
-            f"{members} participants help it. {''.join(f'{risk} ' for risk in self.risks().values())}"
-            f"A session of {members} survives {spare} drop-outs. {' '.join(self._noise_words()) or limit}"
-        )
-
-    def _noise_words(self) -> list[str]:
-        """Say what noise there is, and who must be honest for it to be there."""
-        if self.dp is None:
-            return []
-        z = self.dp.noise_multiplier
-        size = "" if z is None else f" {z:.4g} times the clip"
-        gives = (
-            f"Noise of{size or ' a size that epsilon decides'} limits what sums and model reveal about a participant."
-        )
-        if isinstance(self.dp, CentralGaussian):
-            return [gives, "The coordinator adds it and sees the exact sums: it must be trusted."]
-        return [gives, self.trust]
+        return protection_of(self)
 
     @property
     def trust(self) -> str:
         """Say who must be honest for the noise of `dp` to be there."""
-        if isinstance(self.dp, CentralGaussian):
-            return "Trusted: the coordinator, which sees the exact sums, to add the noise and forget it."
-        seen = ""
-        if isinstance(self.protocol, Ideal):
-            seen = " The coordinator sees every update with one share only, and is trusted with that."
-        return (
-            f"Trusted: {self.honest} of every {self.least} participants in a sum, to add their share of the noise and "
-            f"forget it; more noise is there if more are honest.{seen}"
-        )
+        return trust_of(self)
 
 
 @cache

@@ -86,8 +86,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if session.protocol in PROTECTED and session.corrupt < self.min_corrupt * len(session.members) - 1e-9:
             found = f"{session.corrupt} of {len(session.members)} members may collude safely"
             raise _refuse(found, f"min_corrupt = {self.min_corrupt}")
-        if self.max_clip is not None and (plan.clip is None or plan.clip > self.max_clip):
-            raise _refuse(f"updates are clipped at {plan.clip}", f"max_clip = {self.max_clip}")
+        if self.max_clip is not None and (plan.clip_norm is None or plan.clip_norm > self.max_clip):
+            raise _refuse(f"updates are clipped at {plan.clip_norm}", f"max_clip = {self.max_clip}")
         if self.roster is not None:
             self._check_roster(self.roster, session)
 

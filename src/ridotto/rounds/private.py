@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ridotto.core.vector import Layout
 from ridotto.errors import LocalProtocolError, PlanError
 from ridotto.privacy.account import Accountant, Cost, calibrate, cost
 from ridotto.privacy.event import Budget, Event, Relation, Repeated, Sampled, Sampling
@@ -70,29 +71,30 @@ class Draw:
 EVERYBODY = Draw()
 
 
-def round_event(plan: Plan, parameters: int, draw: Draw = EVERYBODY) -> Event:
+def round_event(plan: Plan, size: int | Layout, draw: Draw = EVERYBODY) -> Event:
     """Return what one round is to an accountant; every opened session has the whole noise, and each unit is in one.
 
-    parameters: d. Raises PlanError for a plan without differential privacy or whose noise is not calibrated yet.
+    size: d, or the model's layout. Raises PlanError for a plan without differential privacy or whose noise is not
+    calibrated yet.
     """
-    noise = noise_of(plan, parameters)
+    noise = noise_of(plan, size)
     if noise is None:
         raise PlanError(NO_DP)
     return draw.of(noise.event)
 
 
-def calibrated(plan: Plan, rounds: int, parameters: int, draw: Draw = EVERYBODY) -> Plan:
+def calibrated(plan: Plan, rounds: int, size: int | Layout, draw: Draw = EVERYBODY) -> Plan:
     """Return the plan with as much noise as its epsilon takes over so many rounds, and not more.
 
-    A plan with a noise multiplier, or without differential privacy, comes back as it is. parameters: d.
-    Raises PlanError if no noise is enough, or the ring has no room for it; MissingExtraError if the number takes
-    dp-accounting.
+    A plan with a noise multiplier, or without differential privacy, comes back as it is. size: d, or the model's
+    layout. Raises PlanError if no noise is enough, or the ring has no room for it; MissingExtraError if the number
+    takes dp-accounting.
     """
     if plan.dp is None or plan.dp.noise_multiplier is not None or plan.dp.epsilon is None:
         return plan
 
     def event(noise: float) -> Event:
-        return Repeated(round_event(with_noise(plan, noise), parameters, draw), rounds)
+        return Repeated(round_event(with_noise(plan, noise), size, draw), rounds)
 
     return with_noise(plan, calibrate(plan.dp.epsilon, plan.dp.delta, event, draw.relation))
 
@@ -114,15 +116,15 @@ def with_epsilon(plan: Plan, epsilon: float) -> Plan:
 class PrivacyAccount:
     """Keep the account of a training: what was spent, what is left, whether there may be a further round.
 
-    plan: with differential privacy, calibrated. parameters: d. planned: rounds in all. spent: of an account that this
-    one goes on from (its `spent`).
-    Raises PlanError if not even one round fits into the budget, MissingExtraError if numbers take dp-accounting.
+    plan: with differential privacy, calibrated. size: d, or the model's layout. planned: rounds in all. spent: of an
+    account that this one goes on from (its `spent`). Raises PlanError if not even one round fits into the budget,
+    MissingExtraError if numbers take dp-accounting.
     """
 
     def __init__(
         self,
         plan: Plan,
-        parameters: int,
+        size: int | Layout,
         draw: Draw = EVERYBODY,
         planned: int | None = None,
         spent: Iterable[Repeated] = (),
@@ -130,8 +132,8 @@ class PrivacyAccount:
         if plan.dp is None:
             raise PlanError(NO_DP)
         self._plan, self._dp, self._draw, self._planned = plan, plan.dp, draw, planned
-        self.event = round_event(plan, parameters, draw)
-        self._known = round_event(plan, parameters)
+        self.event = round_event(plan, size, draw)
+        self._known = round_event(plan, size)
         self._accountant = Accountant(draw.relation, spent)
         self.rounds = sum(repeated.times for repeated in self._accountant.spent)
         self._budget = None if plan.dp.epsilon is None else Budget(plan.dp.epsilon, plan.dp.delta)
@@ -201,7 +203,7 @@ class PrivacyAccount:
             sampling=str(self._draw),
             mechanism="discrete Gaussian noise, "
             + ("added by the coordinator" if central else "a share of it added by every participant"),
-            clip=plan.clip,
+            clip=plan.clip_norm,
             noise_multiplier=self._dp.noise_multiplier,
             trust=plan.trust,
             method=spent.method,
@@ -241,16 +243,16 @@ class Forecast:
     affordable: int | None
 
 
-def forecast(plan: Plan, parameters: int, draw: Draw, rounds: int, points: int = 12) -> Forecast:
+def forecast(plan: Plan, size: int | Layout, draw: Draw, rounds: int, points: int = 12) -> Forecast:
     """Work out what so many rounds would cost, at about `points` numbers of rounds, without training.
 
     Raises as `PrivacyAccount` does, but for a budget that one round exceeds.
     """
     # Without the budget an account goes on; with it, the same account says how far it would.
     free = plan if plan.dp is None else msgspec.structs.replace(plan, dp=msgspec.structs.replace(plan.dp, epsilon=None))
-    account, ledger = PrivacyAccount(free, parameters, draw), Accountant(draw.relation)
+    account, ledger = PrivacyAccount(free, size, draw), Accountant(draw.relation)
     delta = account.delta
-    event, known = account.event, round_event(plan, parameters)
+    event, known = account.event, round_event(plan, size)
     found = [
         Point(
             number,
@@ -259,7 +261,7 @@ def forecast(plan: Plan, parameters: int, draw: Draw, rounds: int, points: int =
         )
         for number in _spread(rounds, points)
     ]
-    after = PrivacyAccount(free, parameters, draw, rounds, (Repeated(event, rounds),)).statement()
+    after = PrivacyAccount(free, size, draw, rounds, (Repeated(event, rounds),)).statement()
     budget = None if plan.dp is None else plan.dp.epsilon
     affordable = None if budget is None else ledger.affordable(event, Budget(budget, delta), MOST_ROUNDS)
     return Forecast(tuple(found), msgspec.structs.replace(after, budget=budget), affordable)

@@ -38,9 +38,9 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     plan, model_before, model: SHA-256, hex; `model` is `model_before` if the round failed. started, finished:
     seconds of the driver's clock. participants, examples: in the applied sums. metrics: weighted means over
     participants. failure: empty if a model came out. clip: the largest norm of an update, if there was one; clipped:
-    how many were longer, None if that is not known, and under differential privacy an estimate. privacy: of a plan with differential privacy, what was spent in
-    all once this attempt had begun, its own cost included, and everything that the number depends on. epsilon_left: of
-    the budget, None if there is none.
+    how many were longer, None if that is not known, and under differential privacy an estimate. privacy: of a plan with
+    differential privacy, what was spent in all once this attempt had begun, its own cost included, and everything that
+    the number depends on. epsilon_left: of the budget, None if there is none.
     """
 
     round: int

@@ -21,6 +21,7 @@ import msgspec
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
 from ridotto.core.rng import SEED_BYTES, Rng
+from ridotto.core.vector import Field, Layout
 from ridotto.core.wire import Message, sentence
 from ridotto.crypto.seal import IdentityKey, verify
 from ridotto.errors import (
@@ -33,7 +34,9 @@ from ridotto.errors import (
     RidottoError,
     RoundFailedError,
 )
+from ridotto.learn.robust.groups import group_of
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.dice import Dice, SeededDice
 from ridotto.rounds.messages import (
     ANNOUNCE_CONTEXT,
     Announce,
@@ -46,7 +49,7 @@ from ridotto.rounds.messages import (
     Train,
     Trained,
 )
-from ridotto.rounds.pipeline import Dice, Pipeline, SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
@@ -60,7 +63,8 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Say what one attempt at a round is about. A driver stores it, to build the round's machine again after a kill.
 
     number: of the round. attempt: counts every try of the federation. model: SHA-256 of the model file.
-    parameters: d. nonce: 32 fresh random bytes. members: the cohort.
+    parameters: d. nonce: 32 fresh random bytes; deals groups and seeds compression. members: the cohort. shapes: of the
+    model's parameters, for plans whose vectors' length depends on them.
     """
 
     plan: Plan
@@ -70,6 +74,13 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: int
     nonce: bytes
     members: tuple[Member, ...]
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def size(self) -> int | Layout:
+        """Return d, or a layout with these shapes."""
+        fields = tuple(Field(str(place), shape, "float32") for place, shape in enumerate(self.shapes))
+        return Layout(fields) if fields else self.parameters
 
 
 def make_sessions(attempt: Attempt) -> list[Session]:
@@ -78,12 +89,12 @@ def make_sessions(attempt: Attempt) -> list[Session]:
     Raises RoundFailedError if the cohort is too small for one, or for a sparse graph that the plan asks for.
     """
     plan, count = attempt.plan, len(attempt.members)
-    shards = max(1, -(-count // plan.session_limit))
-    if count // shards < plan.least:
+    shards = max(1, plan.sessions_of(count))
+    if count // shards < plan.least or count < plan.quorum:
         raise RoundFailedError("TOO_FEW", f"{count} participants are there, a session needs {plan.least}")
-    sessions = []
-    for shard in range(shards):
-        members = tuple(sorted(attempt.members[shard::shards], key=lambda member: member.name))
+    sessions, length = [], Pipeline(plan, attempt.size).length
+    for shard, dealt in enumerate(dealt_to(attempt, shards)):
+        members = tuple(sorted(dealt, key=lambda member: member.name))
         try:
             neighbours, threshold = plan.sparse(len(members))
         except PlanError as error:
@@ -96,7 +107,7 @@ def make_sessions(attempt: Attempt) -> list[Session]:
             round=attempt.number,
             shard=shard,
             members=members,
-            length=Pipeline(plan, attempt.parameters).length,
+            length=length,
             bits=plan.bits,
             minimum=plan.least,
             corrupt=plan.corrupt_of(len(members)),
@@ -105,6 +116,15 @@ def make_sessions(attempt: Attempt) -> list[Session]:
         )
         sessions.append(session)
     return sessions
+
+
+def dealt_to(attempt: Attempt, sessions: int) -> list[list[Member]]:
+    """Return the members of each session: in turn, or at random by the nonce where a robust rule counts sessions."""
+    members = attempt.members
+    if attempt.plan.robust is None or attempt.plan.individual:
+        return [list(members[shard::sessions]) for shard in range(sessions)]
+    group = group_of([member.name for member in members], attempt.nonce, sessions)
+    return [[member for member in members if group[member.name] == shard] for shard in range(sessions)]
 
 
 class CoordinatorRound:
@@ -191,11 +211,15 @@ class CoordinatorRound:
             return []
         opened = tuple(sid for sid, record in self._closed.items() if not record.failure)
         if opened:
-            return [Do(Apply(self._attempt.number, opened))]
+            return [Do(Apply(self._attempt.number, opened, self._attempt.nonce))]
         return self._close(self._record(now, None))
 
     def _record(self, now: float, applied: Applied | None, failure: str = "") -> RoundRecord:
-        sessions = tuple(sorted(self._closed.values(), key=lambda record: record.shard))
+        excluded = applied.excluded if applied else {}
+        closed = [
+            msgspec.structs.replace(record, excluded=excluded.get(sid, "")) for sid, record in self._closed.items()
+        ]
+        sessions = tuple(sorted(closed, key=lambda record: record.shard))
         attempt, plan = self._attempt, self._attempt.plan
         return RoundRecord(
             round=attempt.number,
@@ -211,6 +235,8 @@ class CoordinatorRound:
             examples=applied.examples if applied else 0,
             saturated=applied.saturated if applied else 0,
             metrics=applied.metrics if applied else {},
+            clip=plan.clip_norm,
+            clipped=applied.clipped if applied else None,
             failure="" if applied else failure or "; ".join(session.failure for session in sessions),
         )
 
@@ -230,6 +256,7 @@ class ParticipantRound:
     rng: secret; a machine that is built again from the same seed and fed the same messages repeats itself bit for
     bit. dice: round the update; words: round and hide it under differential privacy; both are drawn from `rng` unless a
     simulation brings its own. spending: what my rounds before this attempt have cost, for a policy that limits it.
+    layout: of the model, which low-rank compression and per-layer clips look at.
     """
 
     def __init__(
@@ -242,8 +269,10 @@ class ParticipantRound:
         dice: Dice | None = None,
         words: Words | None = None,
         spending: Spending | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._words = words
+        self._layout = layout
         self._spending = spending
         self._me = me
         self._identity = identity
@@ -335,13 +364,15 @@ class ParticipantRound:
 
     def _begin_sum(self, announce: Announce, trained: Trained, now: float) -> list[Effect]:
         session = announce.session
-        pipeline = Pipeline(announce.plan, len(trained.update))
+        pipeline = Pipeline(announce.plan, len(trained.update) if self._layout is None else self._layout)
         if pipeline.length != session.length:
             raise DataError(f"the session sums {session.length} elements, this model needs {pipeline.length}")
         words = None
         if pipeline.noise is not None:
             words = Words(self._rng.bytes(SEED_BYTES)) if self._words is None else self._words
-        vector = pipeline.encode(trained.update, trained.examples, trained.metrics, self._dice, words=words)
+        vector = pipeline.encode(
+            trained.update, trained.examples, trained.metrics, self._dice, words=words, seed=session.nonce
+        )
         half = PROTOCOLS[session.protocol].participant
         self._sum = half(session, self._me, self._identity, vector, self._rng)
         return _without_finish(self._sum.start(now))

@@ -6,7 +6,7 @@ the model, the algorithm's and the strategy's state, however many participants t
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from ridotto.crypto.prg import add_masks
 from ridotto.errors import ConfigError, DataError
 from ridotto.learn.strategy import State
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.clipping import AdaptiveClip
+from ridotto.rounds.combine import Combined, added_up, by_rule
 from ridotto.rounds.messages import Applied, Apply, NotApplied
-from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.pipeline import Pipeline, RoundSum
 from ridotto.rounds.plan import CentralGaussian, Plan
 from ridotto.secagg.tasks import Open, Opened
 
@@ -36,6 +38,12 @@ system in a service (`lambda number: OsRng()`), by name in a simulation."""
 COUNT_LIMIT = 2**48
 """A count lane above this is as wrong as any other wrong one."""
 
+RootUpdate = Callable[[Vector, int], Vector]
+"""(model, round's number) -> the server's own update, shape (d,), for robust rules that compare with one."""
+
+CLIP_STATE = "clip.norm"
+"""The name, in `Vault.state`, of an adaptive clip's norm: float64, shape (1,)."""
+
 ALGORITHM_PREFIX = "algorithm."
 """Before the names of the algorithm's arrays in `Vault.state`; the strategy's have none."""
 
@@ -43,12 +51,16 @@ ALGORITHM_PREFIX = "algorithm."
 class Vault:
     """Hold the model, the server's state and the running sums of one federation.
 
-    state: the strategy's and the algorithm's arrays, as `state` gave them; None for a new federation. sums: where
+    plan: of the first round; where the clip adapts, the attribute `plan` is that of the next round, and `pipeline` with
+    it. state: the strategy's, the algorithm's and the clip's arrays, as `state` gave them; None for a new federation.
+    sums: where
     running sums are kept; a dict by default. threads: for the removal of masks. population: everybody who could take
     part in a round; algorithms whose clients have a state need it. noise: for plans whose coordinator adds noise; it
     has no default, because noise that somebody can guess is none. expected: how many contributions a round has in the
     mean; then sums are divided by that and not by how many there were, as the accounting of Poisson samples asks.
-    Raises DataError if the model does not fit its layout, ConfigError if population or noise are needed and not given.
+    root: for robust rules that need the server's own update.
+    Raises DataError if the model does not fit its layout, ConfigError if population, noise or root are needed and not
+    given.
     """
 
     def __init__(
@@ -62,32 +74,47 @@ class Vault:
         population: int = 0,
         noise: NoiseSource | None = None,
         expected: float | None = None,
+        root: RootUpdate | None = None,
     ) -> None:
         layout.check(model)
-        self.plan = plan
         self.layout = layout
         self.algorithm = plan.algorithm.build()
         if self.algorithm.stateful and population < 1:
             raise ConfigError(f"{self.algorithm.name} needs to know how many could take part; found {population}")
         if isinstance(plan.dp, CentralGaussian) and noise is None:
             raise ConfigError("a plan whose coordinator adds noise needs a source of secret randomness for it")
+        if plan.robust is not None and plan.robust.build().rooted and root is None:
+            raise ConfigError(f"{plan.robust.build().name} compares with an update of the server's own: it needs data")
+        self._root = root
         self._noise = noise
         self._expected = expected
-        self.pipeline = Pipeline(plan, self.algorithm.sums * layout.length)
+        self._size: int | Layout = layout if self.algorithm.sums == 1 else self.algorithm.sums * layout.length
         self.sums: Sums = {} if sums is None else sums
         self._strategy = plan.optimiser.build()
         self._threads = threads
         self._population = population
         if state is None:
-            state = {**self._strategy.init(model), **_prefixed(self.algorithm.begin(model))}
+            state = {**self._strategy.init(model), **_prefixed(self.algorithm.begin(model)), **_clip_state(plan)}
         self.state: State = state
+        self._set_plan(plan)
         self._set_model(model)
+
+    @property
+    def clients_keep(self) -> bool:
+        """Tell whether clients keep a vector between rounds: for the algorithm, or for error feedback."""
+        return self.algorithm.stateful or self.plan.feeds_back
 
     @property
     def algorithm_state(self) -> State:
         """Return what clients are told beside the model: the algorithm's arrays, under the names it gave them."""
         start = len(ALGORITHM_PREFIX)
         return {name[start:]: array for name, array in self.state.items() if name.startswith(ALGORITHM_PREFIX)}
+
+    def _set_plan(self, plan: Plan) -> None:
+        """Take the plan of the next round: the same one, at the clip that the state says."""
+        norm = self.state.get(CLIP_STATE)
+        self.plan = plan if norm is None else plan.clipped_at(float(norm[0]))
+        self.pipeline = Pipeline(self.plan, self._size)
 
     def _set_model(self, model: Vector) -> None:
         require_finite(model, self.layout)
@@ -130,23 +157,21 @@ class Vault:
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
-        total = np.zeros(self.pipeline.length, container(self.plan.bits))
-        for sid in task.sids:
-            np.add(total, self.sums[sid], out=total)
-        applied = self.apply_total(total, task.round)
+        totals = {sid: self.sums[sid] for sid in task.sids}
+        applied = self.apply_totals(totals, task.round, task.seed)
         self.forget()
         return applied
 
-    def apply_total(self, total: IntVector, number: int = 0) -> Applied:
-        """Make the next model from a whole round's sum, shape (pipeline.length,), wherever it was added up.
+    def apply_totals(self, totals: Mapping[bytes, IntVector], number: int, seed: bytes) -> Applied:
+        """Make the next model from a round's sums, each of shape (pipeline.length,), wherever they were added up.
 
-        number: of the round; it names the coordinator's noise, if there is any.
+        totals: by sid, or by any name; they are added up unless the plan has a robust rule, which looks at each.
+        number: of the round; it names the coordinator's noise, if there is any. seed: what the participants of the
+        attempt shared, if the plan compresses.
         Raises DataError as `apply` does. Nothing has changed then.
         """
-        words = None if self._noise is None else Words(self._noise(number).bytes(SEED_BYTES))
-        result = self.pipeline.decode(self.pipeline.add_central_noise(total, words))
-        if self._expected is not None:
-            result.mean[...] *= np.float32(result.participants / self._expected)
+        combined = self._combined(list(totals.values()), number, seed)
+        result = combined.sum
         # A model that overflows is refused by name right after; NumPy's warning would only repeat it.
         with np.errstate(over="ignore", invalid="ignore"):
             own, mean_update = self.algorithm.combine(
@@ -154,8 +179,38 @@ class Vault:
             )
             state, model = self._strategy.apply(self.state, self.model, mean_update)
         self._set_model(model)
-        self.state = {**state, **_prefixed(own)}
-        return Applied(self.model_digest, result.participants, result.examples, result.saturated, dict(result.metrics))
+        clip = self.plan.clip_norm
+        self.state = {**state, **_prefixed(own), **self._next_clip(result)}
+        self._set_plan(self.plan)
+        names = list(totals)
+        return Applied(
+            self.model_digest,
+            result.participants,
+            result.examples,
+            result.saturated,
+            dict(result.metrics),
+            clip,
+            result.clipped,
+            {names[number]: sentence(why) for number, why in combined.excluded.items()},
+        )
+
+    def _combined(self, totals: Sequence[IntVector], number: int, seed: bytes) -> Combined:
+        source = None if self._noise is None else self._noise(number)
+
+        def words(_: int) -> Words | None:
+            return None if source is None else Words(source.bytes(SEED_BYTES))
+
+        if self.plan.robust is None:
+            return added_up(self.pipeline, totals, words, seed, self._expected)
+        root = None if self._root is None else self._root(self.model, number)
+        return by_rule(self.pipeline, totals, words, seed, root)
+
+    def _next_clip(self, result: RoundSum) -> State:
+        """Return the norm of an adaptive clip after the round."""
+        if not isinstance(self.plan.clip, AdaptiveClip) or result.clipped is None:
+            return {}
+        within = 1 - result.clipped / result.participants
+        return {CLIP_STATE: np.array([self.plan.clip.after(within)])}
 
     def _without_padding(self, attachment: Buffer) -> Buffer:
         used = self.pipeline.length * self.plan.bits % 8
@@ -168,6 +223,10 @@ class Vault:
     def forget(self) -> None:
         """Drop every sum: the round is over."""
         self.sums.clear()
+
+
+def _clip_state(plan: Plan) -> State:
+    return {CLIP_STATE: np.array([plan.clip.norm])} if isinstance(plan.clip, AdaptiveClip) else {}
 
 
 def _prefixed(state: State) -> State:

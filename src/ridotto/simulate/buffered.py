@@ -51,6 +51,11 @@ class BufferedRounds:
     ) -> None:
         if vault.algorithm_state or vault.algorithm.stateful:
             raise ConfigError(f"{vault.algorithm.name} needs rounds that everybody begins with the same vectors")
+        if vault.plan.compress or vault.plan.robust is not None:
+            raise ConfigError(
+                "an asynchronous simulation mixes rounds, and what participants share to compress or group updates is "
+                "one round's: leave compress and robust out of the plan, or take another pace"
+            )
         if not isinstance(timing.pace, Buffered):
             raise ConfigError(f"a buffered simulation needs the pace Buffered, not {type(timing.pace).__name__}")
         self._vault = vault
@@ -89,11 +94,11 @@ class BufferedRounds:
         If the buffer is never full the step fails, and what was in it is lost. Raises as `Engine.sum` says.
         """
         started, begun_s = perf_counter(), self.now
-        before = self._vault.model_digest.hex()
+        before, plan = self._vault.model_digest.hex(), self._vault.plan
         try:
             step = self._clock.next(self._start)
         except RoundFailedError as error:
-            record = direct_record(self._vault, number, before, (begun_s, self.now), None, str(error))
+            record = direct_record(self._vault, plan, number, before, (begun_s, self.now), None, str(error))
             return no_round(record, "modelled", 0)
         total, dropped, train_s = self._summed(number, step)
         applied, failure = self._applied(total, number)
@@ -102,7 +107,7 @@ class BufferedRounds:
             del self._models[version]
         names, asked = self._clients.names, len(step.positions) + len(step.dropped) + len(step.stale)
         return Outcome(
-            record=direct_record(self._vault, number, before, (step.started_s, step.at_s), applied, failure),
+            record=direct_record(self._vault, plan, number, before, (step.started_s, step.at_s), applied, failure),
             secure_sum="modelled",
             asked=asked,
             lost={names[int(position)]: "left" for position in step.dropped[:NAMED_AT_MOST]}
@@ -131,6 +136,7 @@ class BufferedRounds:
                     ranks=places,
                     turns=step.ordinals[places],
                     scales=step.scales[places],
+                    clip=self._vault.plan.clip_norm,
                     drop=self._drop,
                 )
             )
@@ -145,7 +151,7 @@ class BufferedRounds:
         if count < self._vault.plan.least:
             return None, f"TOO_FEW: {count} updates are left in the buffer, {self._vault.plan.least} are needed"
         try:
-            return self._vault.apply_total(total, number), ""
+            return self._vault.apply_totals({b"": total}, number, b""), ""
         except DataError as error:
             return None, sentence(error)
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.vector import Layout
 from ridotto.errors import ConfigError, RoundFailedError
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
@@ -147,7 +148,7 @@ def stages(plan: Plan, members: int, gone: Mapping[int, str]) -> NDArray[np.int8
 
 def modelled_round(
     plan: Plan,
-    parameters: int,
+    size: int | Layout,
     members: int,
     gone: Mapping[int, str] | NDArray[np.int8],
     *,
@@ -159,15 +160,15 @@ def modelled_round(
 ) -> ModelledRound:
     """Compute what a round of `members` participants costs and who is in its sum.
 
-    parameters: d. gone: rank -> the message before which a member leaves ("Announce": before training), or what
-    `stages` makes of it. number: of the round, which the announcement holds. name_bytes: length of a member's name.
-    name_of: a member's name by rank, for the reason of a failure that names one. seed: of a sparse graph.
-    Raises RoundFailedError, as the machines do, if the members are too few for one session; PlanError if no sparse
-    graph over them is safe.
+    size: d, or the model's layout. gone: rank -> the message before which a member leaves ("Announce": before
+    training), or what `stages` makes of it. number: of the round, which the announcement holds. name_bytes: length of a
+    member's name. name_of: a member's name by rank, for the reason of a failure that names one. seed: of a sparse
+    graph. Raises RoundFailedError, as the machines do, if the members are too few for one session; PlanError if no
+    sparse graph over them is safe.
     """
     far = gone if isinstance(gone, np.ndarray) else stages(plan, members, gone)
-    shards = max(1, -(-members // plan.session_limit))
-    if members // shards < plan.least:
+    shards = max(1, plan.sessions_of(members))
+    if members // shards < plan.least or members < plan.quorum:
         raise RoundFailedError("TOO_FEW", f"{members} participants are there, a session needs {plan.least}")
     if plan.protocol_name == "ideal":
         course = ideal_course(plan, far, shards)
@@ -175,12 +176,12 @@ def modelled_round(
         course = pairwise_course(plan, far, shards, seed)
     failures = {int(shard): _failure(plan, course, int(shard), name_of) for shard in np.flatnonzero(course.failed)}
     failure = "; ".join(failures.values()) if len(failures) == shards else ""
-    announced = np.array([announce_bytes(plan, parameters, int(n), number, name_bytes) for n in _both(course.size)])
+    announced = np.array([announce_bytes(plan, size, int(n), number, name_bytes) for n in _both(course.size)])
     # A shard's own number is part of its session: one byte more from 128 on, two from 256 on.
     shard = np.arange(shards)
     announce = announced[(course.size > course.size.min()).astype(int)] + (shard >= 1 << 7) + (shard >= 1 << 8)
-    up, down = _traffic(plan, course, announce, vector_bytes(plan, parameters), closed_bytes(failure))
-    coordinator, participants = _cpu(plan, course, parameters, up + down, units)
+    up, down = _traffic(plan, course, announce, vector_bytes(plan, size), closed_bytes(failure))
+    coordinator, participants = _cpu(plan, course, size, up + down, units)
     return ModelledRound(
         included=course.in_sum & ~course.failed[np.arange(members) % shards],
         failure=failure,
@@ -251,11 +252,11 @@ def _waited(plan: Plan, course: Course) -> float:
     return float(np.max(np.sum(course.timed_out * patience, axis=0)))
 
 
-def _cpu(plan: Plan, course: Course, parameters: int, traffic: int, units: UnitCosts) -> tuple[float, float]:
+def _cpu(plan: Plan, course: Course, size: int | Layout, traffic: int, units: UnitCosts) -> tuple[float, float]:
     """Return CPU seconds of the coordinator and of all participants together."""
-    length = Pipeline(plan, parameters).length
+    length = Pipeline(plan, size).length
     vectors = int(course.sent[0 if plan.protocol_name == "ideal" else 2].sum())
-    packed = vectors * vector_bytes(plan, parameters)
+    packed = vectors * vector_bytes(plan, size)
     told, opened = int(course.told.sum()), int(np.count_nonzero(~course.failed))
     both = 0.5 * units.fold_s * vectors * length + units.wire_s * (traffic - packed) + units.copy_s * packed
     coordinator = both + units.hash_s * packed + units.sign_s * len(course.size)

@@ -7,6 +7,7 @@ bit for bit. Who is lost, which rounds fail and what crosses the network come fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from time import perf_counter
 
@@ -18,14 +19,16 @@ from ridotto.core.vector import Vector
 from ridotto.core.wire import sentence
 from ridotto.errors import ConfigError, DataError, PlanError, RoundFailedError
 from ridotto.rounds.messages import Applied
+from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.vault import Vault
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
 from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
-from ridotto.simulate.job import Answer, Engine, round_job
+from ridotto.simulate.job import Engine, round_nonce
 from ridotto.simulate.outcome import Outcome, require_rounds
 from ridotto.simulate.pace import Closing
+from ridotto.simulate.sums import RoundSums, Sums, name_of_sum
 from ridotto.simulate.timing import Timing
 
 NAMED_AT_MOST = 1_000
@@ -64,6 +67,7 @@ class DirectRounds:
         self._kept = kept
         self._drop = drop
         self._timing = timing
+        self._sums = RoundSums(vault, engine, clients, rng, kept, drop)
         self._undisturbed = lru_cache(maxsize=4)(self._model)
 
     @property
@@ -95,6 +99,7 @@ class DirectRounds:
         before = self._vault.model_digest.hex()
         modelled, answer, failure = self._summed(number, positions, gone, closing.failure if closing else "")
         applied = None
+        plan = self._vault.plan
         if answer is not None and not failure:
             applied, failure = self._applied(answer, number)
         train_s = answer.train_s if answer is not None else 0.0
@@ -104,12 +109,13 @@ class DirectRounds:
         self.now = begun + (closing.ended_s if closing else modelled.waited_s if modelled else 0.0)
         lost = modelled.lost if modelled and len(gone) else {}
         return Outcome(
-            record=direct_record(self._vault, number, before, (begun, self.now), applied, failure),
+            record=direct_record(self._vault, plan, number, before, (begun, self.now), applied, failure),
             secure_sum="modelled",
             asked=len(positions),
             lost={names[int(positions[rank])]: why for rank, why in list(lost.items())[:NAMED_AT_MOST]},
             refused={},
             dropped={names[position]: why for position, why in list(dropped.items())[:NAMED_AT_MOST]},
+            excluded=self._excluded(number, positions, applied),
             bytes_up=modelled.bytes_up if modelled else 0,
             bytes_down=modelled.bytes_down + modelled.trained * len(self._vault.model_bytes) if modelled else 0,
             train_s=train_s,
@@ -128,7 +134,7 @@ class DirectRounds:
 
     def _summed(
         self, number: int, positions: NDArray[np.int64], gone: Mapping[int, str], closed: str
-    ) -> tuple[ModelledRound | None, Answer | None, str]:
+    ) -> tuple[ModelledRound | None, Sums | None, str]:
         """Return what the protocol would have done, the sum of whom it would have included, and why it failed.
 
         A client that is dropped may take its session with it, and then the sum must be taken anew without them. If that
@@ -137,52 +143,66 @@ class DirectRounds:
         leaving = dict(gone)
         dropped: dict[int, str] = {}
         ranks_of: dict[int, int] = {}
-        last: Answer | None = None
+        last: Sums | None = None
         train_s = 0.0
         while True:
             try:
-                modelled = self._modelled(number, len(positions), leaving)
+                modelled = self._modelled(number, positions, leaving)
             except (RoundFailedError, PlanError) as error:
                 return None, last, str(error)
             if modelled.failure or closed:
                 return modelled, last, modelled.failure or f"TOO_FEW: {closed}"
             ranks = np.flatnonzero(modelled.included)
-            answer = self._engine.sum(round_job(self._vault, number, positions, ranks, self._kept, self._drop))
+            answer = self._sums.of(number, positions, ranks)
             train_s += answer.train_s
-            last = Answer(answer.total, dropped, answer.kept, train_s)
+            last = replace(answer, dropped=dropped, train_s=train_s)
             if not answer.dropped:
                 return modelled, last, ""
             ranks_of = ranks_of or {int(position): rank for rank, position in enumerate(positions)}
             dropped.update(answer.dropped)
             leaving.update({ranks_of[position]: ANNOUNCE for position in answer.dropped})
-            again = self._modelled(number, len(positions), leaving)
+            again = self._modelled(number, positions, leaving)
             if not again.failure and again.count == len(ranks) - len(answer.dropped):
                 return again, last, ""
 
     def _closing(self, timing: Timing, number: int, positions: NDArray[np.int64]) -> Closing:
         """Decide when the round closes: what a member sends and receives is what it would if nobody left."""
-        undisturbed = self._modelled(number, len(positions), {})
+        undisturbed = self._modelled(number, positions, {})
         members, model = len(positions), len(self._vault.model_bytes)
         return timing.close(number, positions, model + undisturbed.bytes_down / members, undisturbed.bytes_up / members)
 
-    def _modelled(self, number: int, members: int, gone: Mapping[int, str]) -> ModelledRound:
+    def _excluded(self, number: int, positions: NDArray[np.int64], applied: Applied | None) -> dict[str, str]:
+        """Return whose sums a robust rule left out, and why."""
+        if applied is None or not applied.excluded:
+            return {}
+        names, session = self._clients.names, self._sums.sessions(number, positions)
+        return {
+            names[int(position)]: applied.excluded[name_of_sum(int(own))]
+            for position, own in zip(positions, session, strict=True)
+            if name_of_sum(int(own)) in applied.excluded
+        }
+
+    def _modelled(self, number: int, positions: NDArray[np.int64], gone: Mapping[int, str]) -> ModelledRound:
+        members = len(positions)
         if not gone:
             # Of the number, only its length on the wire matters.
             return self._undisturbed(members, 1 << max(6, number.bit_length() - 1))
-        return self._model(members, number, gone)
+        place = self._sums.places(number, positions)
+        modelled = self._model(members, number, {int(place[rank]): kind for rank, kind in gone.items()})
+        return replace(modelled, included=modelled.included[place], lost_before=modelled.lost_before[place])
 
     def _model(self, members: int, number: int, gone: Mapping[int, str] | None = None) -> ModelledRound:
         names = self._clients.names
         seed = int.from_bytes(self._rng.child("graph", number).bytes(8), "little")
-        parameters = self._vault.pipeline.parameters
+        size = self._vault.pipeline.size
         return modelled_round(
-            self._vault.plan, parameters, members, gone or {}, number=number, name_bytes=len(names[0]), seed=seed
+            self._vault.plan, size, members, gone or {}, number=number, name_bytes=len(names[0]), seed=seed
         )
 
-    def _applied(self, answer: Answer, number: int) -> tuple[Applied | None, str]:
+    def _applied(self, answer: Sums, number: int) -> tuple[Applied | None, str]:
         """Make the next model; tell why there is none."""
         try:
-            applied = self._vault.apply_total(answer.total, number)
+            applied = self._vault.apply_totals(answer.totals, number, round_nonce(self._rng, number))
         except DataError as error:
             return None, sentence(error)
         self._kept.update(answer.kept)
@@ -190,14 +210,24 @@ class DirectRounds:
 
 
 def direct_record(
-    vault: Vault, number: int, before: str, times: tuple[float, float], applied: Applied | None, failure: str
+    vault: Vault,
+    plan: Plan,
+    number: int,
+    before: str,
+    times: tuple[float, float],
+    applied: Applied | None,
+    failure: str,
 ) -> RoundRecord:
-    """Make the record of a round without sessions. before: the model's digest, hex. times: virtual, start and end."""
+    """Make the record of a round without sessions.
+
+    plan: of that round; the vault may have the next one's. before: the model's digest, hex. times: virtual, start and
+    end.
+    """
     return RoundRecord(
         round=number,
         attempt=number,
-        plan=vault.plan.fingerprint().hex(),
-        protocol=vault.plan.protocol_name,
+        plan=plan.fingerprint().hex(),
+        protocol=plan.protocol_name,
         model_before=before,
         model=applied.model.hex() if applied else before,
         started=times[0],
@@ -207,6 +237,8 @@ def direct_record(
         examples=applied.examples if applied else 0,
         saturated=applied.saturated if applied else 0,
         metrics=dict(applied.metrics) if applied else {},
+        clip=plan.clip_norm,
+        clipped=applied.clipped if applied else None,
         failure=failure,
     )
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridotto.core.fixedpoint import IntVector
+from ridotto.core.rng import SEED_BYTES, SecretRng
 from ridotto.core.vector import Vector
 from ridotto.core.wire import sentence
 from ridotto.errors import DataError
@@ -36,8 +37,9 @@ class Job:
     that they receive with it. positions: of the clients, int64, ascending; ranks: their places in the round's cohort,
     int64, which address their rounding bits. turns: what addresses a client's draws in training instead of the round's
     number, int64, where a client may be in a round twice. scales: factor of each update, float64, or None for 1. kept:
-    position -> what a client kept from its last round, where the algorithm has it keep something. drop: go on without
-    a client whose training fails, instead of raising.
+    position -> what a client kept from its last round, where the plan has it keep something. seed: what compressed
+    updates of the round have in common. clip: the largest norm of an update, where it changes from round to round.
+    drop: go on without a client whose training fails, instead of raising.
     """
 
     number: int
@@ -47,6 +49,8 @@ class Job:
     state: State = field(default_factory=dict, repr=False)
     turns: NDArray[np.int64] | None = None
     scales: NDArray[np.float64] | None = None
+    seed: bytes = field(default=b"", repr=False)
+    clip: float | None = None
     kept: Mapping[int, Vector] = field(default_factory=dict, repr=False)
     drop: bool = False
 
@@ -61,14 +65,16 @@ def round_job(
     ranks: NDArray[np.int64],
     kept: Mapping[int, Vector],
     drop: bool,
+    seed: bytes,
 ) -> Job:
     """Return the job of a round in which everybody trains on the vault's model.
 
-    cohort: positions of all that are asked; ranks: of those among them that train. kept: of any clients.
+    cohort: positions of all that are asked; ranks: of those among them that train. kept: of any clients. seed: the
+    round's nonce.
     """
     positions = cohort[ranks]
     own = {}
-    if vault.algorithm.stateful:
+    if vault.clients_keep:
         own = {position: kept[position] for position in positions.tolist() if position in kept}
     return Job(
         number=number,
@@ -78,7 +84,14 @@ def round_job(
         state=vault.algorithm_state,
         kept=own,
         drop=drop,
+        seed=seed,
+        clip=vault.plan.clip_norm,
     )
+
+
+def round_nonce(rng: SecretRng, number: int) -> bytes:
+    """Return the nonce of a simulated round, 32 bytes: it follows from the seed."""
+    return rng.child("nonce", number).bytes(SEED_BYTES)
 
 
 @dataclass(frozen=True)

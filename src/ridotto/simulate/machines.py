@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Link, Machine, Router
-from ridotto.core.rng import SEED_BYTES, SecretRng
+from ridotto.core.rng import SecretRng
 from ridotto.core.vector import Vector
 from ridotto.core.wire import Attached, Codec, Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RoundFailedError
+from ridotto.rounds.dice import RankedDice
 from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
-from ridotto.rounds.pipeline import RankedDice
 from ridotto.rounds.plan import Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord
@@ -33,7 +33,7 @@ from ridotto.secagg.tasks import Fold, Open
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.direct import direct_record
 from ridotto.simulate.faults import ANNOUNCE, Fault, FaultyNetwork
-from ridotto.simulate.job import Engine, Job, Update, blame, reason, round_job
+from ridotto.simulate.job import Engine, Job, Update, blame, reason, round_job, round_nonce
 from ridotto.simulate.outcome import Outcome, no_round, require_rounds
 from ridotto.simulate.worker import dither_stream, noise_words
 
@@ -95,7 +95,9 @@ class MachineRounds:
             machines = self._machines(number, members)
         except RoundFailedError as error:
             # Too few for one session, as a Poisson draw may be.
-            nothing = direct_record(self._vault, number, before, (self.now, self.now), None, str(error))
+            nothing = direct_record(
+                self._vault, self._vault.plan, number, before, (self.now, self.now), None, str(error)
+            )
             return no_round(nothing, "machines", len(members))
         router = Router(machines, work.perform, meter)
         router.now = self.now
@@ -116,6 +118,7 @@ class MachineRounds:
             lost=record.lost,
             refused={refusal.peer: refusal.why for at, refusal in router.refusals if at == COORDINATOR},
             dropped=work.dropped,
+            excluded=record.excluded,
             bytes_up=meter.up,
             bytes_down=meter.down + work.downloaded,
             train_s=work.train_s,
@@ -126,7 +129,15 @@ class MachineRounds:
         """Say who trains: everybody who will hear of the round."""
         ranks = [rank for rank, name in enumerate(members) if not network.leaves(name, ANNOUNCE)]
         cohort = np.fromiter(members.values(), np.int64, len(members))
-        return round_job(self._vault, number, cohort, np.array(ranks, np.int64), self._kept, self._drop)
+        return round_job(
+            self._vault,
+            number,
+            cohort,
+            np.array(ranks, np.int64),
+            self._kept,
+            self._drop,
+            round_nonce(self._rng, number),
+        )
 
     def _keep(self, record: RoundRecord, kept: Mapping[str, tuple[int, Vector]]) -> None:
         """Take the new state of the clients that are in the sum: to the server, the others have not trained."""
@@ -137,23 +148,27 @@ class MachineRounds:
                 self._kept.update(kept[name] for name in session.included if name in kept)
 
     def _machines(self, number: int, members: Mapping[str, int]) -> dict[str, Machine]:
-        plan, parameters = self._vault.plan, self._vault.pipeline.parameters
+        plan, pipeline = self._vault.plan, self._vault.pipeline
+        layout = pipeline.encoding.layout
         attempt = Attempt(
             plan=plan,
             number=number,
             attempt=number,
             model=self._vault.model_digest,
-            parameters=parameters,
-            nonce=self._rng.child("nonce", number).bytes(SEED_BYTES),
+            parameters=pipeline.parameters,
+            nonce=round_nonce(self._rng, number),
             members=tuple(Member(name, self._identity(position).public) for name, position in members.items()),
+            shapes=() if layout is None else tuple(field.shape for field in layout.fields),
         )
         machines: dict[str, Machine] = {COORDINATOR: CoordinatorRound(attempt, self._coordinator)}
         stream = dither_stream(self._rng, number)
         for rank, (name, position) in enumerate(members.items()):
             rng = self._rng.child("participant", number, position)
-            identity, dice = self._identity(position), RankedDice(stream, rank, parameters)
-            words = noise_words(self._rng, number, position) if self._vault.pipeline.noise else None
-            machines[name] = ParticipantRound(name, identity, ANYTHING, self._coordinator.public, rng, dice, words)
+            identity, dice = self._identity(position), RankedDice(stream, rank, pipeline.dice)
+            words = noise_words(self._rng, number, position) if pipeline.noise else None
+            machines[name] = ParticipantRound(
+                name, identity, ANYTHING, self._coordinator.public, rng, dice, words, layout=layout
+            )
         return machines
 
     def _identity(self, position: int) -> IdentityKey:

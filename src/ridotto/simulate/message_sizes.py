@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridotto.core.packing import packed_size
+from ridotto.core.vector import Layout
 from ridotto.core.wire import PREFIX, Message, sentence
 from ridotto.rounds.messages import Announce, Closed
 from ridotto.rounds.pipeline import Pipeline
@@ -66,9 +67,9 @@ def sizes(kind: type[Message], counts: Counts, own: int = 0) -> Counts:
     return found[place].reshape(np.shape(counts)) if found.size else np.zeros(np.shape(counts), np.int64)
 
 
-def vector_bytes(plan: Plan, parameters: int) -> int:
+def vector_bytes(plan: Plan, size: int | Layout) -> int:
     """Return the size of the message that brings a participant's vector, the packed vector included."""
-    packed = packed_size(Pipeline(plan, parameters).length, plan.bits)
+    packed = packed_size(Pipeline(plan, size).length, plan.bits)
     kind = Plain if plan.protocol_name == "ideal" else Masked
     return header_bytes(kind(digest=_HASH, size=packed, sid=_HASH)) + packed
 
@@ -78,7 +79,7 @@ def closed_bytes(reason: str) -> int:
     return header_bytes(Closed(_HASH, _HASH, sentence(reason)))
 
 
-def announce_bytes(plan: Plan, parameters: int, members: int, number: int, name_bytes: int) -> int:
+def announce_bytes(plan: Plan, size: int | Layout, members: int, number: int, name_bytes: int) -> int:
     """Return the size of the announcement of a session with shard number 0.
 
     number: of the round. name_bytes: length of a member's name.
@@ -86,11 +87,11 @@ def announce_bytes(plan: Plan, parameters: int, members: int, number: int, name_
     # A round's number matters by its own size only: all of one size share an entry of the cache.
     size = len(msgspec.msgpack.encode(number))
     stand_in = {1: 0, 2: 1 << 7, 3: 1 << 8, 5: 1 << 16}.get(size, 1 << 32)
-    return _announce_bytes(plan.encode(), parameters, members, stand_in, name_bytes)
+    return _announce_bytes(plan.encode(), size, members, stand_in, name_bytes)
 
 
 @lru_cache(maxsize=256)
-def _announce_bytes(encoded: bytes, parameters: int, members: int, number: int, name_bytes: int) -> int:
+def _announce_bytes(encoded: bytes, size: int | Layout, members: int, number: int, name_bytes: int) -> int:
     plan = msgspec.msgpack.decode(encoded, type=Plan)
     width = max(name_bytes, len(str(members)))
     roster = tuple(Member(f"{index:0{width}}", index.to_bytes(32, "big")) for index in range(members))
@@ -103,7 +104,7 @@ def _announce_bytes(encoded: bytes, parameters: int, members: int, number: int, 
         round=number,
         shard=0,
         members=roster,
-        length=Pipeline(plan, parameters).length,
+        length=Pipeline(plan, size).length,
         bits=plan.bits,
         minimum=plan.least,
         corrupt=plan.corrupt_of(members),

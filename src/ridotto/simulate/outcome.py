@@ -18,7 +18,7 @@ class Outcome:
     whose messages the coordinator refused, and those whose training failed. bytes_up, bytes_down: what the members of
     the cohort sent and received, together, the model included. train_s: wall seconds of local training. sum_s: of
     everything else, so of encoding, the secure sum and the step of the model. modelled: what only the model of costs
-    knows, by column of the history.
+    knows, by column of the history. excluded: name -> why, of those whose sum a robust rule left out.
     """
 
     record: RoundRecord
@@ -32,6 +32,7 @@ class Outcome:
     train_s: float
     sum_s: float
     modelled: Mapping[str, float] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
 
 def no_round(record: RoundRecord, secure_sum: str, asked: int) -> Outcome:

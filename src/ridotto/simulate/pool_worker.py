@@ -23,12 +23,11 @@ from ridotto.core.rng import SecretRng
 from ridotto.core.vector import Vector
 from ridotto.errors import ConfigError
 from ridotto.learn.trainer import Trainer
-from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Job, Update, with_traceback
 from ridotto.simulate.threads import keep_freed_memory, limit_process_to_one_thread
-from ridotto.simulate.worker import Worker
+from ridotto.simulate.worker import Worker, pipeline_of
 
 CLAIMS_PER_WORKER = 64
 """A job is cut into so many claims for each worker: few enough that claiming costs nothing, and enough that the last
@@ -61,9 +60,9 @@ class Shared:
     """
 
     def __init__(self, context: BaseContext, workers: int, setup: Setup, state: Mapping[str, Vector]) -> None:
-        algorithm, parameters = setup.plan.algorithm.build(), setup.trainer.layout.length
-        length = Pipeline(setup.plan, algorithm.sums * parameters).length
-        rows = setup.plan.cohort if algorithm.stateful else 0
+        parameters, length = setup.trainer.layout.length, pipeline_of(setup.plan, setup.trainer).length
+        keeps = setup.plan.algorithm.build().stateful or setup.plan.feeds_back
+        rows = setup.plan.cohort if keeps else 0
         self._shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
             "model": (np.dtype(np.float32), (parameters,)),
             "totals": (container(setup.plan.bits), (workers, length)),

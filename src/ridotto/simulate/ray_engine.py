@@ -33,7 +33,6 @@ from ridotto.core.rng import SecretRng
 from ridotto.core.vector import Vector
 from ridotto.errors import ConfigError, DataError, MissingExtraError
 from ridotto.learn.trainer import Trainer
-from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Answer, Job, Update, blame, from_elsewhere, reason, with_traceback
@@ -41,6 +40,7 @@ from ridotto.simulate.pieces import Piece, cut
 from ridotto.simulate.pool import DEATHS_PER_CLIENT, DEATHS_PER_JOB, WorkersDiedError
 from ridotto.simulate.pool_worker import Setup
 from ridotto.simulate.ray_worker import RayWorker, Report, Sent
+from ridotto.simulate.worker import pipeline_of
 
 try:
     import ray
@@ -70,8 +70,7 @@ class RayEngine:
         self, trainer: Trainer, clients: Clients, plan: Plan, rng: SecretRng, workers: int, batch: int = 1
     ) -> None:
         begun = perf_counter()
-        pipeline = Pipeline(plan, plan.algorithm.build().sums * trainer.layout.length)
-        self._total: IntVector = np.zeros(pipeline.length, container(plan.bits))
+        self._total: IntVector = np.zeros(pipeline_of(plan, trainer).length, container(plan.bits))
         self._names = clients.names
         self._batch = batch
         self._orders = 0

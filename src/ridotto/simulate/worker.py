@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.rng import SEED_BYTES, Rng, SecretRng
-from ridotto.core.vector import Vector
+from ridotto.core.vector import Layout, Vector
 from ridotto.crypto.prg import DitherStream
 from ridotto.errors import DataError
 from ridotto.learn.algorithms import require_trainer
@@ -30,7 +30,8 @@ from ridotto.learn.trainer import (
 )
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.accumulate import Accumulator
-from ridotto.rounds.pipeline import Pipeline, RankedDice, stride
+from ridotto.rounds.dice import RankedDice, stride
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Job, Update, blame, reason
@@ -44,6 +45,12 @@ def dither_stream(rng: SecretRng, number: int) -> DitherStream:
 def noise_words(rng: SecretRng, number: int, position: int) -> Words:
     """Return the words of a client's noise in a round: they follow from the seed, so a simulation hides nothing."""
     return Words(rng.child("noise", number, position).bytes(SEED_BYTES))
+
+
+def pipeline_of(plan: Plan, trainer: Trainer) -> Pipeline:
+    """Return what a plan makes of a trainer's updates."""
+    sums = plan.algorithm.build().sums
+    return Pipeline(plan, trainer.layout if sums == 1 else sums * trainer.layout.length)
 
 
 class Worker:
@@ -75,11 +82,15 @@ class Worker:
         self._rng = rng
         self._algorithm = plan.algorithm.build()
         self._rate = require_trainer(self._algorithm, trainer)
-        length = trainer.layout.length
-        self._pipeline = Pipeline(plan, self._algorithm.sums * length)
-        self._stride = stride(self._pipeline.parameters)
-        self._sum = Accumulator(self._pipeline, total, layout=trainer.layout if self._algorithm.sums == 1 else None)
+        self._pipeline = pipeline_of(plan, trainer)
+        self._stride = stride(self._pipeline.dice)
+        self._sum = Accumulator(self._pipeline, total, layout=self._layout)
         self._row = np.empty((1, self._pipeline.parameters), np.float32)
+
+    @property
+    def _layout(self) -> Layout | None:
+        """Return the names of what is summed, for errors."""
+        return self._trainer.layout if self._algorithm.sums == 1 else None
 
     @property
     def total(self) -> IntVector:
@@ -89,6 +100,9 @@ class Worker:
     def begin(self, job: Job) -> None:
         """Forget the job before and take this one."""
         self._job = job
+        if job.clip != self._pipeline.plan.clip_norm and job.clip is not None:
+            self._pipeline = pipeline_of(self._pipeline.plan.clipped_at(job.clip), self._trainer)
+            self._sum = Accumulator(self._pipeline, self._sum.total, layout=self._layout)
         self._dither = dither_stream(self._rng, job.number)
         self._sum.total[...] = 0
         self.train_s, self.done, self.training = 0.0, 0, -1
@@ -180,23 +194,21 @@ class Worker:
     ) -> None:
         """Encode the updates of the clients from place `begin` on into the sum.
 
-        After a BatchDataError the sum is of no use without differential privacy, and as it was with it.
+        After a BatchDataError the sum is of no use, or (where updates are encoded one by one) as it was before.
         """
-        if self._pipeline.noise is None:
+        if self._pipeline.plain:
             self._sum.add(vectors, examples, metrics, self._words(begin, begin + len(vectors)))
             return
         job = self._job
         added = np.zeros_like(self._sum.total)
         for row, vector in enumerate(vectors):
             place = begin + row
-            dice = RankedDice(self._dither, int(job.ranks[place]), self._pipeline.parameters)
-            words = noise_words(self._rng, job.number, int(job.positions[place]))
+            dice = RankedDice(self._dither, int(job.ranks[place]), self._pipeline.dice)
+            words = noise_words(self._rng, job.number, int(job.positions[place])) if self._pipeline.noise else None
+            own = {name: float(values[row]) for name, values in metrics.items()}
             try:
-                np.add(
-                    added,
-                    self._pipeline.encode(vector, int(examples[row]), {}, dice, self._trainer.layout, words),
-                    out=added,
-                )
+                encoded = self._pipeline.encode(vector, int(examples[row]), own, dice, self._layout, words, job.seed)
+                np.add(added, encoded, out=added)
             except DataError as error:
                 raise BatchDataError(str(error), row) from error
         np.add(self._sum.total, added, out=self._sum.total)
@@ -220,7 +232,11 @@ class Worker:
         """Return what is summed of a chunk, one row a client, its metrics, and what the clients keep."""
         if self._algorithm.plain:
             np.subtract(result.vectors, self._job.model, out=result.vectors)
-            return result.vectors, result.metrics, {}
+            lost = {}
+            if self._pipeline.plan.feeds_back:
+                for row, position in enumerate(self._job.positions[begin : begin + len(result.vectors)].tolist()):
+                    result.vectors[row], lost[position] = self._fed_back(position, result.vectors[row])
+            return result.vectors, result.metrics, lost
         positions = [int(position) for position in self._job.positions[begin : begin + len(result.vectors)]]
         updates = [self._reported(position, _row(result, row)) for row, position in enumerate(positions)]
         metrics = {name: np.array([update.metrics[name] for update in updates]) for name in updates[0].metrics}
@@ -279,8 +295,15 @@ class Worker:
         """Return what is summed of a result. The vector may be scratch memory, valid until the next call."""
         if self._algorithm.plain:
             np.subtract(result.vector, self._job.model, out=self._row[0])
-            return Update(self._row[0], result.examples, result.metrics)
+            lost = None
+            if self._pipeline.plan.feeds_back:
+                self._row[0], lost = self._fed_back(position, self._row[0])
+            return Update(self._row[0], result.examples, result.metrics, lost)
         return self._reported(position, result)
+
+    def _fed_back(self, position: int, vector: Vector) -> tuple[Vector, Vector]:
+        """Return the update with what compression lost of the client's last one, and what it will lose now."""
+        return self._pipeline.feed_back(vector, self._job.kept.get(position), self._job.seed, self._layout)
 
     def _training_rng(self, place: int) -> Rng:
         job, position = self._job, int(self._job.positions[place])

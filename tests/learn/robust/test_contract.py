@@ -38,8 +38,9 @@ def combine(name: str, rows: np.ndarray, weights: np.ndarray | None = None):
     return make(name).combine(rows, np.ones(len(rows)) if weights is None else weights, ROOT)
 
 
-def test_knows_ten_rules() -> None:
+def test_knows_eleven_rules() -> None:
     assert RULES == (
+        "mean",
         "median",
         "trimmed_mean",
         "krum",
@@ -56,7 +57,7 @@ def test_knows_ten_rules() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "why"),
     [
-        ("mean", {}, "there is no robust rule 'mean'; the known ones are median, trimmed_mean, krum"),
+        ("sum", {}, "there is no robust rule 'sum'; the known ones are mean, median, trimmed_mean, krum"),
         ("krum", {}, "krum needs attackers, which has no default; its parameters are attackers"),
         ("median", {"attackers": 1}, "median has no parameter 'attackers'; it has none"),
         ("krum", {"f": 1}, "krum has no parameter 'f'; its parameters are attackers"),
@@ -112,8 +113,8 @@ def test_multi_krum_needs_enough_to_select_from() -> None:
         chosen.combine(HONEST[:6], np.ones(6))
 
 
-def test_only_norm_bound_goes_without_individual_updates_and_only_fltrust_has_a_root() -> None:
-    assert [name for name in RULES if not make(name).individual] == ["norm_bound"]
+def test_only_means_go_without_individual_updates_and_only_fltrust_has_a_root() -> None:
+    assert [name for name in RULES if not make(name).individual] == ["mean", "norm_bound"]
     assert [name for name in RULES if make(name).rooted] == ["fltrust"]
 
 

@@ -103,6 +103,8 @@ class Codec:
 
     name: as `codec` knows it. forward, backward: the two halves; callers use `encode` and `decode`, which check.
     output: d -> m; raises PlanError if d does not fit. bound: see `Sensitivity`; infinite where there is none.
+    usual: as `bound`, but what an encoding of a vector that is `clip` long has on average over the seeds (root mean
+    square), for whoever clips encodings again; the bound itself if None.
     linear: encodings are vectors whose sum decodes to an estimate of the sum, so it works under masks. unbiased: the
     expectation of the decoded vector, over `shared` and `own`, is the vector. final: what it makes is no update any
     more (integers, or a sparse vector), so it comes last in a chain. pack, unpack: bytes of one encoding, where
@@ -119,6 +121,7 @@ class Codec:
     final: bool = False
     pack: Pack | None = field(default=None, repr=False)
     unpack: Unpack | None = field(default=None, repr=False)
+    usual: Sensitivity | None = field(default=None, repr=False)
 
     @property
     def stateful(self) -> bool:
@@ -143,6 +146,16 @@ class Codec:
         require_positive(self.name, clip=clip)
         self.length(entries)
         return self.bound(clip, entries)
+
+    def usual_norm(self, clip: float, entries: int) -> float:
+        """Return the root mean square, over shared seeds, of the l2 norm of the encoding of a vector `clip` long.
+
+        Encodings that are clipped to it lose little, and then noise needs to hide no more than that: sampling a quarter
+        of the entries halves it, while `sensitivity` must count a seed that picks just the largest ones.
+        Never above `sensitivity`. Raises PlanError as that does.
+        """
+        most = self.sensitivity(clip, entries)
+        return most if self.usual is None else min(most, self.usual(clip, entries))
 
     def encode(self, vector: Vector, shared: Shared, own: Rng, state: Vector | None = None) -> Encoded:
         """Compress one participant's vector, float32, shape (d,). state: what `encode` returned when it last counted.
@@ -255,6 +268,11 @@ class _Links:
             clip = codec.bound(clip, length)
         return clip
 
+    def usual(self, clip: float, entries: int) -> float:
+        for codec, length in zip(self.codecs, self.lengths(entries), strict=False):
+            clip = codec.usual_norm(clip, length)
+        return clip
+
     def output(self, entries: int) -> int:
         return self.lengths(entries)[-1]
 
@@ -284,6 +302,7 @@ def chain(codecs: Sequence[Codec]) -> Codec:
         final=last is not None and last.final,
         pack=last.pack if last else None,
         unpack=last.unpack if last else None,
+        usual=links.usual,
     )
 
 

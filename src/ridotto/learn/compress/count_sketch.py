@@ -23,7 +23,7 @@ def count_sketch(rows: float, columns: float, median: bool = False) -> Codec:
     Both are unbiased, because a row's error is as likely as its negative. The error of a dense vector exceeds the
     vector as soon as d > m: a sketch is for what a few entries dominate, and `top_k` of what is decoded.
     Sensitivity: clip * sqrt(rows * ceil(d / columns)), for a vector that lies in one bucket of each row with the right
-    signs. Clip after encoding if that is too much: a typical one has a norm of clip * sqrt(rows).
+    signs; `usual` is clip * sqrt(rows).
     We differ from the source in the hash: columns entries in a row go to all buckets once, turned round by a random
     number of places. Two entries meet with a probability of at most 1 / columns, as with the source's hashes, and no
     bucket gets more than ceil(d / columns), on which the sensitivity rests.
@@ -61,7 +61,11 @@ def count_sketch(rows: float, columns: float, median: bool = False) -> Codec:
         return clip * math.sqrt(height * -(-entries // width))
 
     name = "count_sketch(median)" if median else "count_sketch"
-    return Codec(name, forward, backward, bound, lambda entries: height * width)
+
+    def usual(clip: float, entries: int) -> float:
+        return clip * math.sqrt(height)
+
+    return Codec(name, forward, backward, bound, lambda entries: height * width, usual=usual)
 
 
 def _blocks(shared: Shared, row: int, entries: int, width: int) -> list[tuple[int, int]]:

@@ -37,7 +37,11 @@ def sample(fraction: float, scaled: bool = True) -> Codec:
         restored[_places(shared, entries, len(mean))] = mean * np.float32(entries / len(mean) if scaled else 1.0)
         return restored
 
-    return Codec("sample", forward, backward, lambda clip, entries: clip, output, unbiased=scaled or fraction == 1)
+    def usual(clip: float, entries: int) -> float:
+        return clip * math.sqrt(output(entries) / entries)
+
+    unbiased = scaled or fraction == 1
+    return Codec("sample", forward, backward, lambda clip, entries: clip, output, unbiased=unbiased, usual=usual)
 
 
 @lru_cache(maxsize=2)  # One round's, for all participants of a simulation.

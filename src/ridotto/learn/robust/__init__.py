@@ -11,7 +11,7 @@ from ridotto.learn.registry import constructor_of
 from ridotto.learn.robust.coordinate import median, trimmed_mean
 from ridotto.learn.robust.geometric import geometric_median
 from ridotto.learn.robust.krum import bulyan, krum, multi_krum
-from ridotto.learn.robust.norms import norm_bound, norm_filter, relative_norm_filter
+from ridotto.learn.robust.norms import mean, norm_bound, norm_filter, relative_norm_filter
 from ridotto.learn.robust.rule import Combined as Combined
 from ridotto.learn.robust.rule import Rule as Rule
 from ridotto.learn.robust.trust import fltrust
@@ -19,6 +19,7 @@ from ridotto.learn.robust.trust import fltrust
 _CONSTRUCTORS: Mapping[str, Callable[..., Rule]] = {
     constructor.__name__: constructor
     for constructor in (
+        mean,
         median,
         trimmed_mean,
         krum,

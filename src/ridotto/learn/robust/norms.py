@@ -22,6 +22,15 @@ SLACK = 1.0 + 2.0**-22
 """Honest participants clip to the bound; a rounding error above it is no lie."""
 
 
+def mean() -> Rule:
+    """Average by weight whatever is given: for groups, after `groups.exceeding` has left out those that are too long.
+
+    Breakdown point: none; each liar moves the mean by as much as its group may be long, times its share of the weight.
+    """
+    promise = "One liar moves the mean by no more than its group's share of the weight times twice the largest norm."
+    return Rule("mean", False, _one_honest, lambda rows: Chosen(weighted_mean(rows), {}), promise)
+
+
 def norm_bound(bound: float) -> Rule:
     """Scale every longer update down to an l2 norm of `bound`, and average by weight.
 

@@ -1,0 +1,125 @@
+"""What a plan makes of updates of one size, before any is there: lengths, bounds, and the units of the ring.
+
+    update, d entries -> clip -> compress -> m entries -> clip again (dp) -> + the clip's bit (dp) -> units -> ring
+
+Two ways to choose units. Without noise and without `Quantize`, they are the finest power of two for which no sum that
+can occur wraps round. Otherwise they are a number of units for the *bound*, the largest l2 norm of a vector that is
+rounded; so what is rounded and hidden looks the same in units whatever the clip is just now.
+
+Under differential privacy a compressed update is clipped once more, at what an update as long as the clip has on
+average after compression (`Codec.usual_norm`). Without, noise would have to hide the worst seed there is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from ridotto.core.fixedpoint import FixedPoint
+from ridotto.core.vector import Layout
+from ridotto.learn.compress import Codec
+from ridotto.learn.compress.rotate import flattened
+from ridotto.rounds.clipping import AdaptiveClip
+from ridotto.rounds.compression import build_chain, quantizer
+from ridotto.rounds.headroom import most_units, units_with_noise
+from ridotto.rounds.plan import Plan
+
+ENTRY_ODDS = 2.0**-20
+"""Probability that a rotated update has an entry beyond the range of a `Quantize`, which then is cut off."""
+
+BIT_SLACK = 1 - 2.0**-20
+"""What rounding the bit's entry to float32 may add to a norm is taken off beforehand."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Say what a plan makes of updates with d entries.
+
+    size: d, or the model's layout, which low-rank compression and per-layer clips need.
+    Raises PlanError, from its parts, for a plan whose noise is not calibrated yet, or that has no room.
+    """
+
+    plan: Plan
+    size: int | Layout
+
+    @property
+    def parameters(self) -> int:
+        """Return d."""
+        return self.size if isinstance(self.size, int) else self.size.length
+
+    @property
+    def layout(self) -> Layout | None:
+        """Return the model's layout, if it was given."""
+        return None if isinstance(self.size, int) else self.size
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """Return what clipped updates are compressed by; None for nothing."""
+        if not self.plan.compress:
+            return None
+        built = build_chain(self.plan.compress, self.layout)
+        return built if built.name != "none" else None
+
+    @cached_property
+    def compressed(self) -> int:
+        """Return m, the entries of a compressed update."""
+        return self.parameters if self.codec is None else self.codec.length(self.parameters)
+
+    @cached_property
+    def entries(self) -> int:
+        """Return the entries that are rounded: m, and one more for the bit of an adaptive clip under dp."""
+        return self.compressed + (self.bit > 0)
+
+    @cached_property
+    def clip(self) -> float:
+        """Return the largest l2 norm of a compressed update: infinite without a clip."""
+        norm = self.plan.clip_norm
+        if norm is None:
+            return math.inf
+        if self.codec is None:
+            return norm
+        return (
+            self.codec.usual_norm(norm, self.parameters)
+            if self.plan.dp is not None
+            else self.codec.sensitivity(norm, self.parameters)
+        )
+
+    @cached_property
+    def bit(self) -> float:
+        """Return s, by which the bit of an adaptive clip is weighted under dp; 0 where there is none."""
+        plan = self.plan
+        if plan.dp is None or plan.dp.noise_multiplier is None or not isinstance(plan.clip, AdaptiveClip):
+            return 0.0
+        return self.clip * plan.clip.bit_weight(plan.dp.noise_multiplier, plan.summed)
+
+    @cached_property
+    def bound(self) -> float:
+        """Return the largest l2 norm of what is rounded, the bit included; infinite without a clip."""
+        return math.hypot(self.clip, self.bit / 2)
+
+    @cached_property
+    def units(self) -> float | None:
+        """Return how many units of the ring the bound is; None where units are the finest that never wrap.
+
+        It does not depend on the clip. Raises PlanError if the ring has no room.
+        """
+        plan, quantize = self.plan, quantizer(self.plan.compress)
+        if quantize is not None:
+            units = quantize.units_of_bound(plan.summed, self.entries, plan.spread)
+            return min(units, most_units(plan.multiplier))
+        if plan.dp is not None:
+            return units_with_noise(plan.bits, plan.summed, plan.multiplier, plan.spread)
+        return None
+
+    @cached_property
+    def fixed(self) -> FixedPoint:
+        """Return the encoding of entries into the ring."""
+        plan, units = self.plan, self.units
+        if units is None:
+            return FixedPoint(plan.bits, plan.value_range, plan.summed, plan.max_examples)
+        highest = (1 << (plan.bits - 1)) - 1
+        # A rotated entry is far below the norm; one that is not, in a ring without room for it, is cut off.
+        reach = 1.0 if plan.dp is not None else flattened(1.0, self.entries, ENTRY_ODDS)
+        reach = min(reach, highest / units)
+        return FixedPoint(plan.bits, self.bound * reach, plan.summed, plan.max_examples, units / self.bound)

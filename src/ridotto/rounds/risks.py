@@ -1,0 +1,112 @@
+"""What a plan does not protect against, and what it does, in sentences that people read before they agree."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from ridotto.rounds.settings import CentralGaussian, Ideal
+from ridotto.secagg.graph import complete_threshold
+
+if TYPE_CHECKING:
+    from ridotto.rounds.plan import Plan
+
+HIDING = 3
+"""An update hides in a sum with at least this many honest contributions. With two, each of the two can subtract
+its own."""
+
+
+class Risk(StrEnum):
+    """Name a risk that a plan takes only if its author says `i_know`."""
+
+    SMALL_COHORT = "small-cohort"
+    """The sum may hold so few honest contributions that it shows one to another party."""
+
+    NO_PROTECTION = "no-protection"
+    """The coordinator sees every update."""
+
+    SPARSE_GRAPH = "sparse-graph"
+    """Masks are safe only while drop-outs are random and nobody makes up keys until the graph suits it."""
+
+
+def risks_of(plan: Plan) -> dict[Risk, str]:
+    """Return what a plan does not protect against, in sentences."""
+    if isinstance(plan.protocol, Ideal):
+        return {Risk.NO_PROTECTION: 'With protocol "ideal" the coordinator sees every update in clear.'}
+    return _sparse_risk(plan) | _cohort_risk(plan)
+
+
+def protection_of(plan: Plan) -> str:
+    """Say in a few sentences what the coordinator can learn, which risks a plan takes, and what liars can do."""
+    liars = _robust_words(plan)
+    if isinstance(plan.protocol, Ideal):
+        return " ".join(["No protection: the coordinator sees every update.", *_noise_words(plan), *liars])
+    members = plan.smallest_session
+    corrupt = plan.corrupt_of(members)
+    threshold = plan.sparse(members)[1] or complete_threshold(members, corrupt)
+    spare = members - max(threshold, plan.least)
+    limit = ["What the sum and the trained model reveal is not limited: that takes differential privacy."]
+    return (
+        f"The coordinator sees only sums of at least {plan.least} updates, even if it lies and {corrupt} of "
+        f"{members} participants help it. {''.join(f'{risk} ' for risk in risks_of(plan).values())}"
+        f"A session of {members} survives {spare} drop-outs. {' '.join([*(_noise_words(plan) or limit), *liars])}"
+    )
+
+
+def trust_of(plan: Plan) -> str:
+    """Say who must be honest for the noise of a plan to be there."""
+    if isinstance(plan.dp, CentralGaussian):
+        return "Trusted: the coordinator, which sees the exact sums, to add the noise and forget it."
+    seen = ""
+    if isinstance(plan.protocol, Ideal):
+        seen = " The coordinator sees every update with one share only, and is trusted with that."
+    return (
+        f"Trusted: {plan.honest} of every {plan.least} participants in a sum, to add their share of the noise and "
+        f"forget it; more noise is there if more are honest.{seen}"
+    )
+
+
+def _sparse_risk(plan: Plan) -> dict[Risk, str]:
+    if isinstance(plan.protocol, Ideal) or plan.protocol.graph == "complete":
+        return {}
+    sentence = (
+        "With a sparse graph an update is hidden only while drop-outs are random: not from a coordinator that "
+        "chooses whom to drop, or tries key books until the graph suits it."
+    )
+    return {Risk.SPARSE_GRAPH: sentence}
+
+
+def _cohort_risk(plan: Plan) -> dict[Risk, str]:
+    corrupt, honest = plan.corrupt_of(plan.largest_session), plan.honest
+    if honest >= HIDING:
+        return {}
+    if plan.least <= 2:
+        sentence = "Two parties always learn each other's update from the sum: without your own, the other's is left."
+    else:
+        sentence = (
+            f"A sum of {plan.least} contributions, {corrupt} of which may collude, can hold only {honest} honest "
+            "ones: one of them, with the colluding ones, can learn another's update."
+        )
+    return {Risk.SMALL_COHORT: sentence}
+
+
+def _noise_words(plan: Plan) -> list[str]:
+    """Say what noise there is, and who must be honest for it to be there."""
+    if plan.dp is None:
+        return []
+    z = plan.dp.noise_multiplier
+    size = "" if z is None else f" {z:.4g} times the clip"
+    gives = f"Noise of{size or ' a size that epsilon decides'} limits what sums and model reveal about a participant."
+    if isinstance(plan.dp, CentralGaussian):
+        return [gives, "The coordinator adds it and sees the exact sums: it must be trusted."]
+    return [gives, trust_of(plan)]
+
+
+def _robust_words(plan: Plan) -> list[str]:
+    """Say what holds against liars; nothing where nothing does."""
+    if plan.robust is None:
+        return []
+    chosen = plan.robust.build()
+    whose = "updates" if plan.robust.individual else f"the means of {plan.sessions_of(plan.cohort)} groups"
+    withstands = chosen.withstands(plan.sessions_of(plan.cohort))
+    return [f"Against liars: {chosen.name} over {whose}, {withstands} of which may be lies. {chosen.promise}"]
