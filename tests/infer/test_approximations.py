@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_the_table_of_comparisons_is_true() -> None:
     for name, bound in BOUNDS.items():
         line = next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
         assert line[1:3] == [f"2^{math.log2(bound):.0f}", str(len(getattr(approximations, name).turns))]
+
+
+def test_the_page_of_models_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "infer-models.md").read_text(encoding="utf-8")
+    for row, name in (("sigmoid", "SIGMOID"), ("tanh", "TANH"), ("GELU", "GELU"), ("exp, for softmax", "EXPONENTIAL")):
+        bound = f"{BOUNDS[name]:.1g} (2^{math.log2(BOUNDS[name]):.0f})"
+        assert f"| {row} | {bound} | {len(getattr(approximations, name).turns)} |" in page
+    assert f"more than {SOFTMAX_LIMIT}\nfeatures" in page
+    assert f"{softmax_error(10):.4f} for ten classes" in page
 
 
 @pytest.mark.parametrize("bits", [8, 12, 14, 16])

@@ -164,6 +164,8 @@ def join(kind: str) -> Any:
         (make((2, 3, 3), ("Softmax", [], {})), "flat wire only"),
         (make((3,), ("Gemm", [weights(3, 2)], {}), opset=20, batch=1).SerializeToString()[:-20], "not a readable"),
         (make(("H",), ("Relu", [], {})), "leaves its input's shape open"),
+        (make((3,), ("BatchNormalization", [-np.ones(3, np.float32)] * 4, {})), "variance is negative"),
+        (make((3,), ("Div", [np.float32([1, 0, 1])], {})), r"Div0 .* divides by zero"),
         ("no-such-file.onnx", "not a readable ONNX model"),
         (3, "int is no ONNX model"),
     ],
@@ -180,6 +182,31 @@ def test_refuses_a_secret_divisor_and_weights_that_are_not_constant() -> None:
     computed = helper.make_node("Exp", ["c"], ["w"])
     with pytest.raises(DataError, match="input 1 is not constant"):
         from_onnx(make((2,), one, computed, helper.make_node("MatMul", ["x", "w"], ["y"])))
+
+
+def test_damaged_files_are_refused_and_nothing_else_is_raised() -> None:
+    chain = (
+        ("Conv", [weights(4, 2, 3, 3), weights(4)], {"pads": [1, 0, 1, 0], "strides": [2, 1]}),
+        ("BatchNormalization", [weights(4), weights(4), weights(4), np.ones(4, np.float32)], {}),
+        ("MaxPool", [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Sub", [weights(4, 1, 1)], {}),
+        ("Flatten", [], {}),
+        ("Gemm", [weights(5, 48), weights(5)], {"transB": 1}),
+        ("Softmax", [], {}),
+    )
+    data = make((2, 11, 10), *chain).SerializeToString()
+    assert from_onnx(data).architecture.output_shape == (5,)
+    draws = np.random.default_rng(2)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in draws.integers(len(data), size=draws.integers(1, 4)):
+            damaged[place] = draws.integers(256)
+        try:
+            from_onnx(bytes(damaged))
+        except DataError:
+            refused += 1
+    assert 50 < refused < 300
 
 
 def test_refuses_two_inputs() -> None:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from ridotto.errors import DataError
+from ridotto.infer.calibrate import calibrate
 from ridotto.infer.graph import Graph
-from ridotto.infer.reference import forward
+from ridotto.infer.reference import fixed_forward, forward
 
 pytest.importorskip("sklearn")
 
 from sklearn import linear_model, neural_network, preprocessing, svm
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.tree import DecisionTreeClassifier
@@ -173,3 +175,17 @@ def test_refuses_what_is_not_fitted(model: Any) -> None:
 def test_refuses_an_empty_pipeline() -> None:
     with pytest.raises(DataError, match="has no model"):
         from_sklearn(Pipeline([("nothing", "passthrough")]))
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_fixed_point_and_approximations_keep_the_classes_of_digits(activation: str) -> None:
+    images, labels = load_digits(return_X_y=True)
+    model = neural_network.MLPClassifier((32,), activation=activation, solver="lbfgs", max_iter=30, random_state=1)
+    pipeline = make_pipeline(preprocessing.StandardScaler(), model).fit(images[:1000], labels[:1000])
+    graph = from_sklearn(pipeline)
+    calibration = calibrate(graph, images[:1000])
+    assert calibration.fixed.compared_bits == 25
+    classes = fixed_forward(graph, images[1000:], 14).argmax(axis=1)
+    # Smooth functions are approximated to within 2^-9, so that a near tie may fall the other way.
+    assert np.mean(classes == pipeline.predict(images[1000:])) >= 0.995

@@ -128,6 +128,8 @@ def _bias(layer: Linear | Conv2d, bias: ArrayLike | None) -> Doubles:
 
 
 def _frozen(values: ArrayLike) -> Floats:
-    copy = np.array(values, np.float32, order="C")
+    # What is too large for float32 becomes infinite, and is refused with the layer's name.
+    with np.errstate(over="ignore"):
+        copy = np.array(values, np.float32, order="C")
     copy.setflags(write=False)
     return copy

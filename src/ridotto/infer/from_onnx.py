@@ -38,6 +38,16 @@ def from_onnx(model: Any) -> Graph:
     Raises DataError if it can't be read, has branches, or has an operator that is not supported, by its name.
     """
     proto = _inferred(_read(model))
+    try:
+        # Numbers that are damaged become NaN or infinite, and are refused as such with the layer's name.
+        with np.errstate(all="ignore"):
+            return _graph(proto)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Fields of a wrong type or length: neither protobuf nor ONNX's shape inference looks at all of them.
+        raise DataError(f"this ONNX model is damaged: {error}") from error
+
+
+def _graph(proto: Any) -> Graph:
     reader = _Reader(proto)
     builder = GraphBuilder()
     for index, node in enumerate(proto.graph.node):
@@ -238,6 +248,8 @@ def _reshape(builder: GraphBuilder, call: _Call) -> None:
 
 def _batch_norm(builder: GraphBuilder, call: _Call) -> None:
     scale, shift, mean, variance = (call.constant(position) for position in range(1, 5))
+    if (variance < 0).any():
+        raise call.refuse("a variance is negative")
     factor = scale / np.sqrt(variance + call.attributes.get("epsilon", 1e-5))
     builder.affine(call.name, factor, shift - mean * factor, image=len(call.before) == 3)
 
@@ -262,6 +274,8 @@ def _affine(builder: GraphBuilder, call: _Call) -> None:
         case _:
             if position == 0:
                 raise call.refuse("division by a secret value is not supported")
+            if not values.all():
+                raise call.refuse("divides by zero")
             factor, shift = 1 / values, np.zeros(channels)
     builder.affine(call.name, factor, shift, image=image)
 
