@@ -175,9 +175,7 @@ def quantizer(compress: Sequence[Compression]) -> Quantize | None:
     return next((part for part in compress if isinstance(part, Quantize)), None)
 
 
-def check_compression(
-    compress: Sequence[Compression], ideal: bool, private: bool, clipped: bool, plain: bool
-) -> None:
+def check_compression(compress: Sequence[Compression], ideal: bool, private: bool, clipped: bool, plain: bool) -> None:
     """Refuse compression that makes no sense, or not with the rest of a plan.
 
     ideal: the coordinator sees every update. private: the plan has dp. clipped: it has a clip. plain: the algorithm's

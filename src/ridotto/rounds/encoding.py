@@ -107,7 +107,8 @@ class Encoding:
         plan, quantize = self.plan, quantizer(self.plan.compress)
         if quantize is not None:
             units = quantize.units_of_bound(plan.summed, self.entries, plan.spread)
-            return min(units, most_units(plan.multiplier))
+            # The norm of a whole vector must fit by itself, too.
+            return min(units, most_units(plan.multiplier), float((1 << (plan.bits - 1)) - 1))
         if plan.dp is not None:
             return units_with_noise(plan.bits, plan.summed, plan.multiplier, plan.spread)
         return None

@@ -14,6 +14,7 @@ may travel: no lane tells who was clipped, and the bit of an adaptive clip is an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +25,8 @@ from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.errors import DataError, LocalProtocolError, PlanError
 from ridotto.privacy.clip import clip_factor
+from ridotto.privacy.noise.encode import encode_private
 from ridotto.privacy.noise.ring import add_noise
-from ridotto.privacy.noise.rounding import rounded_within
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.clipping import Clip, Clipped, clip_layers, clip_whole, norm_of
 from ridotto.rounds.dice import OWN_WORDS, Dice, NoDice, OwnDice, shared_by
@@ -166,14 +167,13 @@ class Pipeline:
         entries = vector[: self.entries]
         if self.plain:
             saturated, shortened = self._encode_plain(update, weight, dice, layout, entries)
-        else:
+        elif self.noise is None:
             clipped, shortened = self._clipped(update, layout)
             compressed = self._compressed(clipped, dice, seed)
-            if self.noise is None:
-                saturated = self._encode_entries(compressed, weight, dice, (1.0, None), entries)
-            else:
-                saturated = 0
-                self._encode_private(compressed, not shortened, self.noise, words, entries)
+            saturated = self._encode_entries(compressed, weight, dice, (1.0, None), entries)
+        else:
+            saturated, shortened = 0, False  # not told: that would be exact
+            self._encode_private(update, self.noise, words, dice, seed, layout, entries)
         told = [int(shortened)] if self.counts_clipped else []
         vector[self.entries :] = self.lanes.write([weight, saturated, *told, *steps])
         return vector
@@ -238,25 +238,35 @@ class Pipeline:
         return saturated
 
     def _encode_private(
-        self, compressed: Vector, within: bool, noise: RoundNoise, words: Words | None, out: IntVector
+        self,
+        update: Vector,
+        noise: RoundNoise,
+        words: Words | None,
+        dice: Dice,
+        seed: bytes,
+        layout: Layout | None,
+        out: IntVector,
     ) -> None:
-        """Round within D2 and add this participant's share of the noise, if it is participants who add it.
-
-        within: the update was no longer than the clip; it travels as an entry where the clip adapts.
-        """
+        """Clip, round within D2 and add this participant's share of the noise, if it is participants who add it."""
         if words is None:
             raise LocalProtocolError("a plan with dp needs secret words for rounding and noise; there is no default")
-        encoding = self.encoding
-        if encoding.codec is not None:
-            compressed = clip_whole(compressed, encoding.clip).vector
-        if encoding.bit:
-            bit = encoding.bit * BIT_SLACK * (within - 0.5)
-            compressed = np.append(compressed, np.float32(bit))
-        out[...] = rounded_within(compressed, noise.scale, noise.bound, words).astype(out.dtype)
-        if isinstance(self.plan.dp, DistributedGaussian):
-            add_noise(out, noise.source, words, self.plan.bits, out=out)
-        elif self.plan.bits < out.itemsize * 8:
-            out &= out.dtype.type((1 << self.plan.bits) - 1)
+        vector, norm, within = self._measured(update, dice, seed, layout)
+        factor = clip_factor(norm, self.encoding.clip)
+        if self.encoding.bit:
+            # The bit is scaled with the rest, so that clipping costs no pass of its own.
+            bit = self.encoding.bit * BIT_SLACK * (within - 0.5) / factor
+            vector, norm = np.append(vector, np.float32(bit)), math.hypot(norm, bit)
+        share = noise.source if isinstance(self.plan.dp, DistributedGaussian) else None
+        encode_private(vector, noise.scale, noise.bound, share, words, self.plan.bits, out, factor=factor, norm=norm)
+
+    def _measured(self, update: Vector, dice: Dice, seed: bytes, layout: Layout | None) -> tuple[Vector, float, bool]:
+        """Return what is left to be clipped as a whole, its l2 norm, and whether the update was within the clip."""
+        if self.encoding.codec is None and not isinstance(self.plan.clip, Clip):
+            norm = norm_of(update, layout)
+            return update, norm, norm <= self.encoding.clip
+        clipped, shortened = self._clipped(update, layout)
+        compressed = self._compressed(clipped, dice, seed)
+        return compressed, norm_of(compressed), not shortened
 
     def add_central_noise(self, total: IntVector, words: Words | None) -> IntVector:
         """Return a sum with the coordinator's noise on every entry but the lanes; the sum itself without `dp` central.
