@@ -44,7 +44,7 @@ def find(
     width = error * 2.0**VALUE_BITS
     pieces: list[tuple[int, int, int]] = []
     while True:
-        ahead = grid > knot
+        ahead = slice(int((knot - grid[0]) * STEPS) + 1, None)
         run = grid[ahead] - knot
         low = np.maximum.accumulate((middle[ahead] - width - level) / run)
         high = np.minimum.accumulate((middle[ahead] + width - level) / run)

@@ -178,10 +178,9 @@ def test_refuses_an_empty_pipeline() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge:sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_fixed_point_and_approximations_keep_the_classes_of_digits(activation: str) -> None:
+def test_fixed_point_and_approximations_keep_the_classes_of_digits() -> None:
     images, labels = load_digits(return_X_y=True)
-    model = neural_network.MLPClassifier((32,), activation=activation, solver="lbfgs", max_iter=30, random_state=1)
+    model = neural_network.MLPClassifier((32,), activation="tanh", solver="lbfgs", max_iter=30, random_state=1)
     pipeline = make_pipeline(preprocessing.StandardScaler(), model).fit(images[:1000], labels[:1000])
     graph = from_sklearn(pipeline)
     calibration = calibrate(graph, images[:1000])

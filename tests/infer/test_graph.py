@@ -189,6 +189,13 @@ def test_the_builder_cleans_names_and_makes_them_unique() -> None:
     ]
 
 
+def test_the_builder_refuses_a_scale_of_other_channels() -> None:
+    builder = GraphBuilder()
+    builder.linear("fc", np.ones((2, 3)))
+    with pytest.raises(DataError, match=r"norm: 3 channels after fc, which has 2"):
+        builder.affine("norm", np.ones(3), np.zeros(3), image=False)
+
+
 def test_the_builder_refuses_weights_of_the_wrong_rank() -> None:
     with pytest.raises(DataError, match=r"fc .* no matrix"):
         GraphBuilder().linear("fc", np.ones(3))

@@ -29,6 +29,7 @@ more rounds and have no bound outside of an interval.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridotto.errors import PlanError
+from ridotto.infer.graph import Gelu, Layer, Sigmoid, Tanh
 
 KNOT_BITS = 8
 """Breakpoints are multiples of 2^-8."""
@@ -126,6 +128,9 @@ RECIPROCAL = Spline(8054865, -15091, (
 ))
 """1 / x for x >= 1 - 2^-8. `below` drops the breakpoints that a sum of n exponentials can't reach."""
 # fmt: on
+
+SPLINES: Mapping[type[Layer], Spline] = {Sigmoid: SIGMOID, Tanh: TANH, Gelu: GELU}
+"""The tables of the layers that are one spline, element by element."""
 
 BOUNDS = {"SIGMOID": 2.0**-9, "TANH": 2.0**-9, "GELU": 2.0**-9, "EXPONENTIAL": 2.0**-11, "RECIPROCAL": 2.0**-10}
 """Largest error of each table, where it is valid (see above)."""

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ridotto.errors import PlanError
 from ridotto.infer import approximations
-from ridotto.infer.approximations import Spline
+from ridotto.infer.approximations import SPLINES
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import (
     WEIGHTED,
@@ -54,13 +54,6 @@ MARGIN = 2.0
 
 FIXED_EXAMPLES = 64
 """Most examples that are also computed in fixed point: integers are slow in NumPy, and these show the error."""
-
-SPLINES: dict[type[Layer], Spline] = {
-    Sigmoid: approximations.SIGMOID,
-    Tanh: approximations.TANH,
-    Gelu: approximations.GELU,
-}
-"""The tables of the layers that are one spline."""
 
 
 @dataclass(frozen=True)

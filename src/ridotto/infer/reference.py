@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ridotto.errors import DataError, PlanError
 from ridotto.infer import approximations
-from ridotto.infer.approximations import COEFFICIENT_BITS, Spline
+from ridotto.infer.approximations import COEFFICIENT_BITS, SPLINES, Spline
 from ridotto.infer.graph import (
     Architecture,
     AvgPool2d,
@@ -138,12 +138,8 @@ def _fixed_step(graph: Graph, layer: Layer, x: Integers, f: int) -> Integers:
             y = y * round(2**f / math.prod(layer.kernel)) >> f
         case MaxPool2d() | Flatten() | Relu():
             y = _either_step(layer, x)
-        case Sigmoid():
-            y = fixed_spline(approximations.SIGMOID, x, f)
-        case Tanh():
-            y = fixed_spline(approximations.TANH, x, f)
-        case Gelu():
-            y = fixed_spline(approximations.GELU, x, f)
+        case Sigmoid() | Tanh() | Gelu():
+            y = fixed_spline(SPLINES[type(layer)], x, f)
         case Softmax():
             y = _fixed_softmax(layer, x, f)
     return y
