@@ -124,6 +124,15 @@ def only(layer: Layer) -> GraphBuilder:
     return builder
 
 
+def test_many_examples_are_measured_in_pieces() -> None:
+    x = np.zeros((600, 2))
+    x[300], x[599] = [8, 0], [0, 4]
+    calibration = calibrate(two_layers(), x, margin=1)
+    assert calibration.examples == 600
+    assert found(calibration, "input", "input") == (8, 8)
+    assert found(calibration, "layer fc1 (Linear)", "output") == (8, 16)
+
+
 def test_tells_the_error_of_fixed_point() -> None:
     rng = np.random.default_rng(2)
     builder = GraphBuilder()

@@ -52,6 +52,9 @@ COMPARED_BITS = (9, 13, 17, 21, 25, 29, 33)
 MARGIN = 2.0
 """How many times larger than on the examples a value may become, unless somebody asks for another margin."""
 
+AT_ONCE = 256
+"""Examples that are run at once: windows of convolutions take memory."""
+
 FIXED_EXAMPLES = 64
 """Most examples that are also computed in fixed point: integers are slow in NumPy, and these show the error."""
 
@@ -115,7 +118,8 @@ def calibrate(
     if not margin >= 1:
         raise PlanError(f"a margin of {margin}, expected at least 1")
     inputs = batch(graph.architecture, examples)
-    ranges = tuple(_ranges(graph, inputs, margin))
+    pieces = [inputs[start : start + AT_ONCE] for start in range(0, len(inputs), AT_ONCE)]
+    ranges = tuple(_joined(found) for found in zip(*(_ranges(graph, piece, margin) for piece in pieces), strict=True))
     widest = Fixed(fraction_bits, COMPARED_BITS[-1] if compared_bits is None else compared_bits)
     narrower = [Fixed(fraction_bits, k) for k in COMPARED_BITS if compared_bits is None and k > fraction_bits + 2]
     fixed = next((choice for choice in narrower if _excess(ranges, choice, margin) is None), widest)
@@ -146,6 +150,12 @@ def require(ranges: tuple[Range, ...], fixed: Fixed, margin: float) -> None:
                 f"{found.place}: the largest weight is {found.largest:.3g}, and {fixed.fraction_bits} fractional bits "
                 "round all of them to zero; scale the inputs down and the weights up"
             )
+
+
+def _joined(found: tuple[Range, ...]) -> Range:
+    """Return the range at one place over all pieces of the examples; NumPy's maximum lets no NaN disappear."""
+    largest, certain = (float(np.max(values)) for values in zip(*((r.largest, r.certain) for r in found), strict=True))
+    return Range(found[0].place, found[0].what, largest, certain)
 
 
 MEASURED = frozenset({"input", "output", "inside"})
