@@ -10,7 +10,7 @@ from ridotto.core.machine import COORDINATOR, SELF, Envelope, Finish
 from ridotto.crypto.lattice.loops import Loops, PlainLoops
 from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.secagg.committee_roles.messages import MemberBook
-from ridotto.secagg.oneshot import OneshotCoordinator, OneshotParticipant
+from ridotto.secagg.oneshot import OneshotCoordinator, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.coordinator import MemberFaults
 from ridotto.secagg.oneshot.messages import Release
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers, Settle
@@ -190,22 +190,24 @@ def test_the_tasks_come_in_order_and_the_set_is_settled_once() -> None:
         machine.receive(SELF, Decrypted(world.setup.sid, 5, True, True), 0.0)
 
 
-@pytest.mark.parametrize("changes", [{"minimum": 2, "corrupt": 1}, {"committee": 3, "corrupt": 2, "pack": 2}])
-def test_impossible_setups_are_refused(changes: dict[str, int]) -> None:
+@pytest.mark.parametrize("changes", [{"corrupt": 3, "pack": 2}, {"pack": 0}, {"corrupt": 4}])
+def test_committees_that_can_not_hold_a_key_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(PlanError):
-        if "minimum" in changes:
-            setup = make_setup(minimum=3)
-            session = setup.session
-            type(setup)(replace(session, **changes), setup.roster, 2, setup.tail)
-        else:
-            make_setup(**changes)  # type: ignore[arg-type]
+        make_setup(**({"committee": 4, "corrupt": 1, "pack": 1} | changes))
+
+
+@pytest.mark.parametrize(("minimum", "corrupt"), [(1, 0), (2, 1), (4, 3)])
+def test_a_minimum_without_two_honest_is_refused(minimum: int, corrupt: int) -> None:
+    setup = make_setup()
+    with pytest.raises(PlanError, match="honest"):
+        OneshotSetup(replace(setup.session, minimum=minimum, corrupt=corrupt), setup.roster, 2, setup.tail)
 
 
 def test_nobody_is_participant_and_member() -> None:
     setup = make_setup()
     members = (member("m000"), *setup.session.members)
     with pytest.raises(PlanError, match="participants and committee members"):
-        type(setup)(replace(setup.session, members=members), setup.roster, 2, setup.tail)
+        OneshotSetup(replace(setup.session, members=members), setup.roster, 2, setup.tail)
 
 
 def test_secrets_do_not_show_in_reprs() -> None:

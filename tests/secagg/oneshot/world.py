@@ -76,7 +76,7 @@ def make_vector(setup: OneshotSetup, index: int) -> np.ndarray:
 
 @dataclass
 class World:
-    """Run one session. `tamper` sees and changes every envelope; `swap` replaces machines by name; `gone` never speak."""
+    """Run one session. `tamper` sees and changes every envelope; `swap` replaces machines; `gone` never speak."""
 
     setup: OneshotSetup
     tamper: Tamper = lambda envelope: [envelope]
