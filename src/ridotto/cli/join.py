@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ from ridotto.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ridotto.participant.events import Event, Fault, Summary
+    from ridotto.participant.events import Event, Fault, Spent, Summary
     from ridotto.participant.loop import Participation
     from ridotto.tasks import Task
 
@@ -98,7 +99,7 @@ def _take_part(params: Any, task: Task, data: Any, fault: Fault | None, *, json:
         traffic = shown[0].traffic if shown else None
         sent, received = (traffic.sent_bytes, traffic.received_bytes) if traffic else (0, 0)
         facts = {"round": event.round, "attempt": event.attempt, "message": event.message, "reason": event.reason}
-        machine(event.kind, **facts, sent_bytes=sent, received_bytes=received)
+        machine(event.kind, **facts, sent_bytes=sent, received_bytes=received, **_spent(event.spent))
 
     with enter(params, task.trainer.layout, on_event=tell if json else _person(), fault=fault) as participation:
         shown.append(participation)
@@ -126,8 +127,18 @@ def _person() -> Callable[[Event], None]:
         if event.kind in sentences:
             reason = f" ({event.reason})" if event.reason else ""
             line(console, sentences[event.kind].format(event=event) + reason)
+        if event.kind == EventKind.CLOSED and event.spent is not None:
+            line(console, f"round {event.round}: {event.spent} is spent by our own count")
 
     return tell
+
+
+def _spent(spent: Spent | None) -> dict[str, object]:
+    """Return our own count as data; JSON has no infinity."""
+    if spent is None:
+        return {}
+    own = {"epsilon": spent.epsilon if math.isfinite(spent.epsilon) else None, "delta": spent.delta}
+    return {"spent": {**own, "limit": spent.limit, "rounds": spent.rounds, "relation": spent.relation}}
 
 
 def _greet(participation: Participation) -> None:
@@ -144,12 +155,13 @@ def _sum_up(summary: Summary, *, json: bool) -> None:
     digest = summary.model_digest.hex()
     if json:
         traffic = {"sent_bytes": summary.sent_bytes, "received_bytes": summary.received_bytes}
-        machine("summary", name=summary.name, rounds=taken, model=digest, **traffic)
+        machine("summary", name=summary.name, rounds=taken, model=digest, **traffic, **_spent(summary.spent))
         return
     facts = {
         "took part in": f"{len(taken)} rounds",
         "sent": size(summary.sent_bytes),
         "received": size(summary.received_bytes),
+        **({} if summary.spent is None else {"spent": f"{summary.spent}, by our own count"}),
         "final model": f"{digest[:16]}  (SHA-256)",
     }
     person().print(pairs("", facts))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_WIDTH = 160
 """Of what is not a terminal and has no width of its own: a log file, a pipe."""
@@ -29,6 +31,24 @@ def machine(event: str, **facts: Any) -> None:
     print(json.dumps({"event": event, **facts}, default=_plain), flush=True)
 
 
+def printable(text: object) -> str:
+    r"""Return what another machine says without what could move the cursor or change colours.
+
+    >>> printable("epsilon 1\x1b[31m")
+    'epsilon 1 [31m'
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
+
+
+def epsilon(value: float | None) -> str:
+    """Spell what was spent, rounded up; None is infinite.
+
+    >>> epsilon(1.23401), epsilon(None)
+    ('1.235', 'infinite')
+    """
+    return "infinite" if value is None or math.isinf(value) else f"{math.ceil(round(value * 1000, 6)) / 1000:g}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Make a table; every column but the first is aligned to the right."""
     made = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None)
@@ -45,7 +65,7 @@ def pairs(title: str, facts: Mapping[str, str]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, fact in facts.items():
-        made.add_row(name, fact)
+        made.add_row(name, Text(fact))
     return made
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ridotto.coordinator.folder import CoordinatorFolder
     from ridotto.coordinator.serve import ServerSettings
     from ridotto.coordinator.settings import FederationSettings
+    from ridotto.rounds.service import FederationInfo
     from ridotto.tasks import Task
 
 TOKENS_FILE = "tokens.txt"
@@ -53,7 +54,7 @@ def _run(file: Path, config: ServerConfig, port: int | None, *, json: bool) -> N
         federation = folder.federation(settings, task.trainer.layout, task.trainer.initial())
 
         def ready(url: str) -> None:
-            _greet(url, config, folder, tokens, task, json=json)
+            _greet(url, federation.info(), folder, tokens, (config, task), json=json)
 
         run(federation, server, ready=ready)
 
@@ -113,17 +114,26 @@ def _first_tokens(folder: CoordinatorFolder, count: int) -> Path | None:
 
 
 def _greet(
-    url: str, config: ServerConfig, folder: CoordinatorFolder, tokens: Path | None, task: Task, *, json: bool
+    url: str,
+    info: FederationInfo,
+    folder: CoordinatorFolder,
+    tokens: Path | None,
+    given: tuple[ServerConfig, Task],
+    *,
+    json: bool,
 ) -> None:
     from ridotto.cli.screen import line, machine, pairs, person
 
+    config, task = given
     key = folder.identity.public.hex()
     if json:
-        machine("listening", url=url, coordinator=key, data=folder.folder, tokens=tokens)
+        privacy = None if info.privacy is None else info.privacy.as_dict()
+        machine("listening", url=url, coordinator=key, data=folder.folder, tokens=tokens, privacy=privacy)
         return
     facts = {
         "listening at": url,
-        "protection": config.plan.protection(),
+        "protection": info.protection,
+        **({} if info.privacy is None else {"privacy": str(info.privacy)}),
         "coordinator": key,
         "data": str(folder.folder),
         "tokens": _tokens(tokens, len(config.enrolment.allow)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ridotto.cli.options import Ca, Certificate, CertificateKey, Debug, Json, Url, certificate_pair
+
+if TYPE_CHECKING:
+    from ridotto.rounds.record import RoundRecord
 
 
 def status(
@@ -19,7 +23,7 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Show what a federation trains, by which plan, how far it is and how its last rounds ended."""
-    from ridotto.cli.screen import machine, pairs, person, table
+    from ridotto.cli.screen import epsilon, machine, pairs, person, printable, table
     from ridotto.core.rng import OsRng
     from ridotto.crypto.seal import IdentityKey
     from ridotto.participant.client import Client
@@ -46,19 +50,21 @@ def status(
         "round": f"{info.round} of {info.rounds}, attempt {info.attempt}",
         "participants": f"{info.participants} enrolled, {info.present} present",
         "model": f"{info.parameters} parameters, {info.model[:16]}  (SHA-256)",
-        "protection": info.protection,
+        "protection": printable(info.protection),
+        **({"privacy": printable(info.privacy)} if info.privacy is not None else {}),
         "coordinator": info.coordinator,
     }
     console = person()
     console.print(pairs("", facts))
     if records:
-        rows = [
-            (
-                str(record.round),
-                str(record.participants),
-                ", ".join(record.lost) or "-",
-                "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items()) or "-",
-            )
-            for record in records
-        ]
-        console.print(table("", ("round", "participants", "lost", "metrics"), rows))
+        columns: dict[str, Callable[[RoundRecord], str]] = {
+            "round": lambda record: str(record.round),
+            "participants": lambda record: str(record.participants),
+            "lost": lambda record: ", ".join(record.lost) or "-",
+            "metrics": lambda record: "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items()) or "-",
+        }
+        if any(record.privacy is not None for record in records):
+            columns["epsilon"] = lambda record: "-" if record.privacy is None else epsilon(record.privacy.epsilon)
+            columns["left"] = lambda record: "-" if record.epsilon_left is None else f"{record.epsilon_left:.3f}"
+        rows = [[column(record) for column in columns.values()] for record in records]
+        console.print(table("", tuple(columns), rows))
