@@ -6,7 +6,7 @@
     q   order         integer: 2 A E M + 1,  prime: the next prime from there,  power of two: the next power
 
 Orders without a bound are not quite this formula: the originals were typed by hand. For F32, 2 A is rounded to
-6.805647e38; for F64 it is cut to 3.595386269724631e308, except for primes, which begin at numbers from a calculation
+6.805647e38; for F64 it is cut to 3.595386269724631e308, except for primes, which follow a number from a calculation
 in floating point; for integers 2 A is MAX - MIN, one less than ours. The tests hold all 240 to the published numbers.
 
 Source: xaynet 0.11, `xaynet-core/src/mask/config` (Apache-2.0); primes: Miller, Rabin.
@@ -64,12 +64,13 @@ _WIDTH = {Data.F32: 6805647 * 10**32, Data.F64: 3595386269724631 * 10**293, Data
 """2 A as the orders without a bound have it."""
 
 _TYPED_PRIMES = {
-    Models.M3: 0x9A65406D44A5C3FDE0E2684563EE4C98 << 1984,
-    Models.M6: 0x25B1B83AAD4278597B674674F0E5ADB3036 << 1984,
-    Models.M9: 0x933E37A534CBA61D8A0B6B38CD012E83455DB << 1984,
-    Models.M12: 0x23F2B095D563B80E3633C9AD5E0CC9DB0C6F6129 << 1984,
+    Models.M3: 0x9A65406D44A5C3FDE0E2684563EE4C98 << 1984 | 549,
+    Models.M6: 0x25B1B83AAD4278597B674674F0E5ADB3036 << 1984 | 1807,
+    Models.M9: 0x933E37A534CBA61D8A0B6B38CD012E83455DB << 1984 | 45,
+    Models.M12: 0x23F2B095D563B80E3633C9AD5E0CC9DB0C6F6129 << 1984 | 321,
 }
-"""Where the prime orders for F64 without a bound begin: 2 A E M, calculated with some 40 digits."""
+"""The prime orders for F64 without a bound. They follow 2 A E M as somebody calculated it, with some 40 digits; to
+search for primes of this size takes seconds, so they are written down."""
 
 _BOUNDED_DIGITS = {Data.F32: 10, Data.F64: 20, Data.I32: 10, Data.I64: 10}
 _UNBOUNDED_DIGITS = {Data.F32: 45, Data.F64: 324, Data.I32: 10, Data.I64: 10}
@@ -79,8 +80,7 @@ _UNBOUNDED_DIGITS = {Data.F32: 45, Data.F64: 324, Data.I32: 10, Data.I64: 10}
 class MaskConfig:
     """Choose how numbers are encoded into a group.
 
-    Every participant of a round uses the coordinator's choice. `order` is computed once per choice: at most a second
-    for primes of 2,100 bits, microseconds for the usual ones.
+    Every participant of a round uses the coordinator's choice. `order` is computed once per choice.
     """
 
     group: Group = Group.PRIME
@@ -150,7 +150,7 @@ def _order(config: MaskConfig) -> int:
         case Group.INTEGER:
             return smallest
         case Group.PRIME if config.data is Data.F64 and config.bound is Bound.BMAX:
-            return next_prime(_TYPED_PRIMES[config.models])
+            return _TYPED_PRIMES[config.models]
         case Group.PRIME:
             return next_prime(smallest)
         case Group.POWER2:

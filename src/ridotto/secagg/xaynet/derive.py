@@ -13,6 +13,7 @@ Source: xaynet 0.11, `mask/seed.rs` and `crypto/prng.rs`; the consumption of wor
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from ridotto.secagg.xaynet.config import MaskConfig, MaskConfigPair
 from ridotto.secagg.xaynet.elements import WORD_BYTES, Elements, add, fits_word, fold_once, from_integers, zeros
 
 CHACHA_WORD_BYTES = 4
+
+KERNELS = "ridotto.secagg.xaynet.kernels"
+KERNELS_PAY_DRAWS = 1 << 28
+"""Loading the compiled loop takes about as long as it saves on so many draws: some 20 masks of 10^6 elements."""
 
 
 @dataclass(eq=False)
@@ -128,9 +133,13 @@ class _WordSieve(_Sieve):
         super().__init__(config)
         self._order = np.uint64(config.order)
         self._low_bits = np.uint64((1 << 8 * self._size) - 1)
-        self._kernels = _kernels()
+        self._kernels: ModuleType | None = sys.modules.get(KERNELS)
+        self._sifted = 0
 
     def _kept(self, piece: NDArray[np.uint8]) -> Elements:
+        before, self._sifted = self._sifted, self._sifted + len(piece) // self._stride
+        if self._kernels is None and before <= KERNELS_PAY_DRAWS < self._sifted:
+            self._kernels = load_kernels()
         if self._stride == WORD_BYTES:
             draws = piece.view("<u8").astype(np.uint64, copy=False)
         else:
@@ -162,9 +171,10 @@ def keep_below(draws: NDArray[np.uint64], low_bits: np.uint64, order: np.uint64)
     return draws[np.flatnonzero(draws < order)]
 
 
-def _kernels() -> ModuleType | None:
+def load_kernels() -> ModuleType | None:
+    """Take the compiled loop from now on, which gives the same bits; return None if numba is not installed."""
     try:
-        return import_module("ridotto.secagg.xaynet.kernels")
+        return import_module(KERNELS)
     except MissingExtraError:
         return None
 
