@@ -2,7 +2,7 @@
 
     import ridotto.infer as infer
 
-    with infer.local(parties=2) as world:
+    with infer.local(parties=2) as world:           # or infer.processes(), or infer.connect(...) to other hosts
         secret_model = world.share(model)           # Graph, nn.Module (with examples=...), ONNX file, scikit-learn
         secret_x = world.share(images)
         classes = secret_model(secret_x).argmax().reveal()
@@ -29,22 +29,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ridotto.infer.children import processes
     from ridotto.infer.fixed import Fixed
     from ridotto.infer.graph import Architecture, Graph
-    from ridotto.infer.local import local
+    from ridotto.infer.in_process import local
+    from ridotto.infer.remote import connect
+    from ridotto.infer.tls import Contact, Identity
     from ridotto.infer.world import SecretInput, SecretModel, Stats, World
 
-__all__ = ["Architecture", "Fixed", "Graph", "SecretInput", "SecretModel", "Stats", "World", "local"]
+__all__ = [
+    "Architecture",
+    "Contact",
+    "Fixed",
+    "Graph",
+    "Identity",
+    "SecretInput",
+    "SecretModel",
+    "Stats",
+    "World",
+    "connect",
+    "local",
+    "processes",
+]
 
 _HOMES = {
     "Architecture": "graph",
+    "Contact": "tls",
     "Fixed": "fixed",
     "Graph": "graph",
+    "Identity": "tls",
     "SecretInput": "world",
     "SecretModel": "world",
     "Stats": "world",
     "World": "world",
-    "local": "local",
+    "connect": "remote",
+    "local": "in_process",
+    "processes": "children",
 }
 
 

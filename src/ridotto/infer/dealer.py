@@ -61,6 +61,12 @@ class Dealer:
         """Do nothing: a dealer waits for nobody."""
         return []
 
+    def lose(self, name: str, why: str) -> list[Effect]:
+        """Notice that somebody is gone: a client's models go with it."""
+        for key in [key for key, model in self._models.items() if model.owner == name]:
+            del self._models[key]
+        return []
+
     def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
         """Take a client's wish. Raises PeerProtocolError, changing nothing, if it is refused."""
         if sender not in self._clients:

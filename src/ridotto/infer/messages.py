@@ -33,6 +33,9 @@ from ridotto.infer.kernels.plain import Words
 from ridotto.infer.program import BATCH_LIMIT, Output
 from ridotto.infer.streams import WORD_BYTES
 
+GOODBYE = bytes(32)
+"""The session of a `Failed` that speaks of everything: the connection ends with it."""
+
 Encoded = Annotated[bytes, msgspec.Meta(max_length=1 << 20)]
 """An architecture's canonical encoding: a layer takes some tens of bytes, and there are at most 1,000."""
 

@@ -140,11 +140,9 @@ class Party:
                     continue
                 effects += self._fail(item, name, why)
             return effects
-        for key, session in list(self._sessions.items()):
-            if session.client == name:
-                del self._sessions[key]
-        for key in [key for key, (owner, _) in self._inputs.items() if owner == name]:
-            del self._inputs[key]
+        self._sessions = {key: session for key, session in self._sessions.items() if session.client != name}
+        self._inputs = {key: held for key, held in self._inputs.items() if held[0] != name}
+        self._models = {key: model for key, model in self._models.items() if model.owner != name}
         return effects
 
     def receive(self, sender: str, message: Message, now: float) -> list[Effect]:

@@ -32,6 +32,7 @@ from ridotto.infer.fixed import Fixed, share
 from ridotto.infer.graph import Architecture, Graph
 from ridotto.infer.kernels.plain import Words, words_of
 from ridotto.infer.messages import (
+    GOODBYE,
     Answer,
     Begin,
     Failed,
@@ -202,7 +203,7 @@ class World:
         found: dict[str, Any] = {}
         while len(found) < len(self._link.parties):
             sender, message = self._link.receive()
-            if getattr(message, "session", None) != name:
+            if getattr(message, "session", None) not in {name, GOODBYE}:
                 # What is left of a session that failed: the other party's word on it.
                 continue
             if isinstance(message, Failed):

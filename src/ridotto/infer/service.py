@@ -1,0 +1,208 @@
+"""Drive a party's or the dealer's machine over TLS: one thread, one loop, one connection to each other party.
+
+Who calls whom is fixed: clients call everybody, the dealer calls the parties, party 1 calls party 0. A connection that
+breaks is told to the machine, which gives up what depends on it, and is called again every second. Whoever sends what
+is refused is told why, by a last message, and its connection is closed.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from ridotto.core.machine import Effect, Machine, Send, Wake
+from ridotto.core.wire import Message, sentence
+from ridotto.errors import PeerProtocolError, UnreachableError
+from ridotto.infer.messages import GOODBYE, Failed
+from ridotto.infer.tls import Connection, Contact, Identity, Pins
+
+CALL_AGAIN_S = 1.0
+HANDSHAKE_S = 10.0
+
+
+class Losing(Machine, Protocol):
+    """A machine that can be told that a party is gone."""
+
+    def lose(self, name: str, why: str) -> list[Effect]:
+        """Give up what depends on it."""
+
+
+class Service:
+    """Run `machine` for `own`, known to `others` by name.
+
+    listener: where others call, bound and listening. calls: names of those whom this side calls.
+    """
+
+    def __init__(
+        self,
+        machine: Losing,
+        own: Identity,
+        others: Mapping[str, Contact],
+        listener: socket.socket,
+        calls: tuple[str, ...] = (),
+    ) -> None:
+        self._machine, self._others, self._calls = machine, others, calls
+        self._pins = Pins(own, others)
+        self._connections: dict[str, Connection] = {}
+        self._greeting: dict[ssl.SSLSocket, float] = {}
+        self._selector = selectors.DefaultSelector()
+        self._listener = listener
+        self._wakes: list[float] = []
+        self._call_at = 0.0
+        self._stopped = False
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Serve until `stop` is called from a signal handler or another thread."""
+        self._carry_out(self._machine.start(time.monotonic()))
+        while not self._stopped:
+            for key, events in self._selector.select(self._patience()):
+                self._happen(key, events)
+            self._look_at_the_clock()
+        self._close()
+
+    def stop(self) -> None:
+        """End `run`, within a second."""
+        self._stopped = True
+
+    def _happen(self, key: selectors.SelectorKey, events: int) -> None:
+        if key.fileobj is self._listener:
+            self._accept()
+        elif isinstance(key.data, Connection):
+            if self._connections.get(key.data.name) is key.data:
+                self._exchange(key.data, events)
+        elif isinstance(key.fileobj, ssl.SSLSocket):
+            self._shake(key.fileobj)
+
+    def _exchange(self, connection: Connection, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                connection.flush()
+                self._watch(connection)
+            if events & selectors.EVENT_READ:
+                for message in connection.receive():
+                    self._carry_out(self._machine.receive(connection.name, message, time.monotonic()))
+        except PeerProtocolError as refused:
+            self._drop(connection, refused.why, Failed(GOODBYE, refused.peer, sentence(refused.why)))
+        except UnreachableError as error:
+            self._drop(connection, str(error))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to, message):
+                    self._send(to, message)
+                case Wake(at):
+                    self._wakes.append(at)
+
+    def _send(self, to: str, message: Message) -> None:
+        connection = self._connections.get(to)
+        if connection is None:
+            # It is not there: the machine finds out by time, or was told before.
+            return
+        try:
+            connection.send(message)
+        except UnreachableError as error:
+            self._drop(connection, str(error))
+        else:
+            self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Wait for room to write only where something is to be written."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.waiting else 0)
+        if self._selector.get_key(connection.socket).events != wanted:
+            self._selector.modify(connection.socket, wanted, connection)
+
+    def _drop(self, connection: Connection, why: str, last: Message | None = None) -> None:
+        if self._connections.get(connection.name) is not connection:
+            return
+        del self._connections[connection.name]
+        self._selector.unregister(connection.socket)
+        if last is not None:
+            try:
+                connection.send(last)
+            except UnreachableError as error:
+                why = f"{why}; {error}"
+        connection.close()
+        self._carry_out(self._machine.lose(connection.name, why))
+
+    def _accept(self) -> None:
+        try:
+            raw, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        raw.setblocking(False)
+        wrapped = self._pins.wrap(raw, server=True)
+        self._greeting[wrapped] = time.monotonic() + HANDSHAKE_S
+        self._selector.register(wrapped, selectors.EVENT_READ)
+        self._shake(wrapped)
+
+    def _shake(self, wrapped: ssl.SSLSocket) -> None:
+        try:
+            wrapped.do_handshake()
+            name = self._pins.name_of(wrapped)
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLWantWriteError:
+            self._selector.modify(wrapped, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            return
+        except (OSError, PeerProtocolError):
+            # Nobody whose certificate is pinned here: there is no name to give this to.
+            self._hang_up(wrapped)
+            return
+        del self._greeting[wrapped]
+        self._selector.unregister(wrapped)
+        self._add(Connection(wrapped, name))
+
+    def _hang_up(self, wrapped: ssl.SSLSocket) -> None:
+        self._greeting.pop(wrapped, None)
+        self._selector.unregister(wrapped)
+        wrapped.close()
+
+    def _add(self, connection: Connection) -> None:
+        earlier = self._connections.get(connection.name)
+        if earlier is not None:
+            self._drop(earlier, "connected a second time")
+        self._connections[connection.name] = connection
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        # What came with the end of the handshake is already inside of TLS, where no selector sees it.
+        self._exchange(connection, selectors.EVENT_READ)
+
+    def _look_at_the_clock(self) -> None:
+        now = time.monotonic()
+        if self._wakes and min(self._wakes) <= now:
+            self._wakes = [at for at in self._wakes if at > now]
+            self._carry_out(self._machine.expire(now))
+        for wrapped in [wrapped for wrapped, until in self._greeting.items() if until <= now]:
+            self._hang_up(wrapped)
+        missing = [name for name in self._calls if name not in self._connections]
+        if missing and now >= self._call_at:
+            self._call_at = now + CALL_AGAIN_S
+            for name in missing:
+                self._call(name)
+
+    def _call(self, name: str) -> None:
+        try:
+            self._add(self._pins.call(self._others[name], CALL_AGAIN_S))
+        except UnreachableError:
+            # It may not have started yet; the next call is a second away.
+            return
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        if any(name not in self._connections for name in self._calls):
+            return max(0.0, min(self._call_at - now, 0.1))
+        return max(0.0, min([1.0, *(at - now for at in self._wakes)]))
+
+    def _close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+        for wrapped in self._greeting:
+            wrapped.close()
+        self._listener.close()
+        self._selector.close()

@@ -1,0 +1,176 @@
+"""Real processes and real TLS: the same answers, strangers are refused, and a party that dies is named."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ridotto import infer
+from ridotto.core.rng import OsRng
+from ridotto.crypto.certificates import make_certificate
+from ridotto.errors import ConfigError, PeerProtocolError, UnreachableError
+from ridotto.infer import reference
+from ridotto.infer.children import ProcessLink
+from ridotto.infer.dealer import Dealer
+from ridotto.infer.host import Place, Settings, make_service
+from ridotto.infer.party import Party
+from ridotto.infer.service import Service
+from ridotto.infer.tls import Contact, Identity
+from tests.infer.models import dense, inputs, tiny_images
+
+NAMES = ("alice", "bob", "dealer", "carol", "mallory")
+
+
+def test_answers_from_three_processes_and_a_party_that_dies() -> None:
+    graph = tiny_images()
+    x = inputs(graph, 5)
+    with infer.processes() as world:
+        secret_model = world.share(graph)
+        np.testing.assert_array_equal(secret_model.predict(x), reference.forward(graph, x).argmax(axis=1))
+        link = world._link
+        assert isinstance(link, ProcessLink)
+        secret_model.prepare(5)
+        link.children["party-1"].kill()
+        link.children["party-1"].wait()
+        with pytest.raises((UnreachableError, PeerProtocolError), match="party-1"):
+            secret_model.predict(x)
+    assert all(child.poll() is not None for child in link.children.values())
+
+
+class Deployment:
+    """Parties and dealer in threads of this process, each with its own socket and certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = {name: make_certificate(name, folder) for name in NAMES}
+        listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in NAMES[:3]}
+        self.contacts = {
+            name: Contact(name, "127.0.0.1", listeners[name].getsockname()[1] if name in listeners else 0, paths[0])
+            for name, paths in self.paths.items()
+            if name != "mallory"
+        }
+        machines = {
+            "alice": Party(first=True, peer="bob", dealer="dealer", clients=("carol",)),
+            "bob": Party(first=False, peer="alice", dealer="dealer", clients=("carol",)),
+            "dealer": Dealer(("alice", "bob"), ("carol",), OsRng()),
+        }
+        calls = {"alice": (), "bob": ("alice",), "dealer": ("alice", "bob")}
+        self.services = {}
+        for name, machine in machines.items():
+            others = {other: contact for other, contact in self.contacts.items() if other != name}
+            service = Service(machine, self.identity(name), others, listeners[name], calls[name])  # type: ignore[arg-type]
+            self.services[name] = service
+        self.threads = [threading.Thread(target=service.run) for service in self.services.values()]
+        for thread in self.threads:
+            thread.start()
+
+    def identity(self, name: str) -> Identity:
+        return Identity(name, *self.paths[name])
+
+    def connect(self, name: str = "carol", timeout_s: float = 10.0) -> infer.World:
+        parties = self.contacts["alice"], self.contacts["bob"]
+        return infer.connect(self.identity(name), parties, self.contacts["dealer"], timeout_s=timeout_s)
+
+    def close(self) -> None:
+        for service in self.services.values():
+            service.stop()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    running = Deployment(tmp_path_factory.mktemp("deployment"))
+    yield running
+    running.close()
+
+
+def test_answers_over_tls_and_after_a_reconnection(deployment: Deployment) -> None:
+    graph = dense(8, 6, 3)
+    x = inputs(graph, 4)
+    expected = reference.forward(graph, x)
+    for _ in range(2):
+        with deployment.connect() as world:
+            secret_model = world.share(graph)
+            assert np.abs(secret_model(world.share(x)).reveal() - expected).max() < 0.005
+
+
+def test_openings_larger_than_any_buffer(deployment: Deployment) -> None:
+    """Both parties send 4 MB at the same time; neither waits for the other to read first."""
+    graph = dense(64, 4)
+    x = inputs(graph, 8192)
+    with deployment.connect() as world:
+        classes = world.share(graph).predict(x)
+    expected = reference.forward(graph, x)
+    ordered = np.sort(expected, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 0.01
+    np.testing.assert_array_equal(classes[clear], expected.argmax(axis=1)[clear])
+
+
+def test_a_stranger_is_refused(deployment: Deployment) -> None:
+    with pytest.raises(UnreachableError), deployment.connect("mallory", timeout_s=1.0) as world:
+        world.share(dense(4, 2))
+
+
+def test_a_client_knows_who_answers(deployment: Deployment) -> None:
+    """Party 1's address under party 0's name: another certificate than the pinned one answers there."""
+    alice, bob = deployment.contacts["alice"], deployment.contacts["bob"]
+    wrong = Contact("alice", bob.host, bob.port, alice.certificate)
+    with pytest.raises(UnreachableError, match="alice at"):
+        infer.connect(deployment.identity("carol"), (wrong, bob), deployment.contacts["dealer"], timeout_s=0.5)
+
+
+def test_without_a_certificate_nothing_is_said(deployment: Deployment) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = "127.0.0.1", deployment.contacts["alice"].port
+    with (
+        socket.create_connection(address, 5) as raw,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        context.wrap_socket(raw) as wrapped,
+    ):
+        wrapped.recv(1)
+
+
+def test_a_refused_client_is_told_why(deployment: Deployment) -> None:
+    from ridotto.infer.messages import Hello
+
+    with deployment.connect() as world:
+        world._link.send("alice", Hello(b"x" * 32, b"x" * 32))
+        with pytest.raises(PeerProtocolError, match="sends a Hello, which is not for a party"):
+            world.share(dense(4, 2))
+    time.sleep(0.05)
+    with deployment.connect() as world:
+        assert world.share(dense(4, 2)).predict(np.zeros((1, 4))).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"own": "carol"}, "carol is neither a party nor the dealer"),
+        ({"dealer": "alice"}, "all with different names"),
+        ({"clients": ()}, "at least one client"),
+        ({"clients": ("dave",)}, "there is no place for dave"),
+    ],
+)
+def test_settings_that_make_no_sense(change: dict[str, object], why: str) -> None:
+    places = {name: Place("certificate.pem") for name in NAMES[:4]}
+    good = {"own": "alice", "key": "k", "parties": ("alice", "bob"), "dealer": "dealer", "clients": ("carol",)}
+    with pytest.raises(ConfigError, match=why):
+        Settings(**(good | {"places": places} | change))  # type: ignore[arg-type]
+
+
+def test_a_service_from_settings(tmp_path: Path) -> None:
+    paths = {name: make_certificate(name, tmp_path) for name in NAMES[:4]}
+    places = {name: Place(str(certificate)) for name, (certificate, _) in paths.items()}
+    for own in ("alice", "bob", "dealer"):
+        settings = Settings(own, str(paths[own][1]), ("alice", "bob"), "dealer", ("carol",), places)
+        service = make_service(settings)
+        service.stop()
+        service.run()
