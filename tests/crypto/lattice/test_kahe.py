@@ -235,3 +235,13 @@ def test_a_number_is_put_together_from_its_residues() -> None:
     low, high, above = kahe._recombine(one, other, shape)
     found = [int(a) + (int(b) << 42) + (int(c) << 84) for a, b, c in zip(low, high, above, strict=True)]
     assert found == numbers
+
+
+def test_a_bound_seed_depends_on_every_bit_of_seed_and_vector() -> None:
+    vector = np.arange(1000, dtype=np.uint32)
+    first = kahe.bound_seed(seed(1), vector)
+    assert first == kahe.bound_seed(seed(1), vector.copy())
+    changed = vector.copy()
+    changed[999] ^= 1
+    assert len({first, kahe.bound_seed(seed(1), changed), kahe.bound_seed(seed(2), vector)}) == 3
+    assert len(first) == 32

@@ -38,6 +38,7 @@ _PLANES = (
 )
 _READ_ONLY = tuple(types.Array(word, 1, "C", readonly=True) for word in (types.uint32, types.uint16))
 _FOLD = types.void(types.uint64[::1], *_READ_ONLY)
+_FOLD_FOUR = types.void(types.uint64[::1], *(4 * _READ_ONLY))
 """Ciphertexts that came from somewhere may be bytes, which can't be written to; those that may be are taken as well."""
 
 
@@ -155,6 +156,15 @@ def fold(total, lower, upper):  # type: ignore[no-untyped-def]
     """Add the residues that two planes hold to `total`, in place. All of shape (length,)."""
     for place in range(total.shape[0]):
         total[place] += np.uint64(lower[place]) | (np.uint64(upper[place]) << np.uint64(32))
+
+
+@_compiled(_FOLD_FOUR)
+def fold_four(total, lower1, upper1, lower2, upper2, lower3, upper3, lower4, upper4):  # type: ignore[no-untyped-def]
+    """Do the same with four ciphertexts: the sum, larger than each of them, goes through memory once."""
+    for place in range(total.shape[0]):
+        low = np.uint64(lower1[place]) + np.uint64(lower2[place]) + np.uint64(lower3[place]) + np.uint64(lower4[place])
+        high = np.uint64(upper1[place]) + np.uint64(upper2[place]) + np.uint64(upper3[place]) + np.uint64(upper4[place])
+        total[place] += low + (high << np.uint64(32))
 
 
 def multiply(values: Words, key: Words, ratio: Floats, prime: Prime) -> Words:

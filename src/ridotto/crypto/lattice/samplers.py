@@ -37,6 +37,8 @@ UNDECIDED = np.iinfo(np.int16).min
 
 SALT = b"ridotto/1 lattice"
 
+_RESIDUE = np.uint64((1 << RESIDUE_BITS) - 1)
+
 
 class GaussianTable:
     """Hold the cumulative table of one discrete Gaussian and draw from it.
@@ -102,24 +104,35 @@ def public_elements(seed: bytes, count: int) -> Words:
     seed: 32 public bytes, of one session alone. For each prime a stream of 64-bit words is cut to 48 bits, and words
     from q on are left out. As values at the roots and as coefficients, uniform is the same.
     """
-    return np.stack([_residues(seed, index, count) for index in range(len(FIELDS))])
+    elements = np.zeros((len(FIELDS), count, DEGREE), np.uint64)
+    for index, field in enumerate(FIELDS):
+        label, words = f"public q{index + 1}", elements[index].reshape(-1)
+        _fill(words, seed, label)
+        words &= _RESIDUE
+        # One word in 2^32 is left out, so this is nearly always all there is to do.
+        if words.size and words.max() >= field.value:
+            words[...] = _kept(seed, label, words.size, field.value)
+    return elements
 
 
-def _residues(seed: bytes, index: int, count: int) -> Words:
-    needed, prime = count * DEGREE, FIELDS[index].value
-    drawn = needed
+def _kept(seed: bytes, label: str, needed: int, prime: int) -> Words:
+    """Return the first words of a stream that are below a prime."""
+    drawn = needed + DEGREE
     while True:
-        words = stream(seed, f"public q{index + 1}", drawn, np.uint64)
-        words &= np.uint64((1 << RESIDUE_BITS) - 1)
-        # One word in 2^32 is left out, so this is nearly always all; else the stream is read again, and further.
-        kept = words if words.max() < prime else words[words < prime]
-        if len(kept) >= needed:
-            return kept[:needed].reshape(count, DEGREE)
+        words: Words = stream(seed, label, drawn, np.uint64) & _RESIDUE
+        words = words[words < prime]
+        if len(words) >= needed:
+            return words[:needed]
         drawn += DEGREE
 
 
 def stream(seed: bytes, label: str, count: int, dtype: DTypeLike) -> NDArray[Any]:
     """Return `count` uniform words of an unsigned type: the stream of `crypto.prg` under this seed and label."""
     words = np.zeros(count, dtype)
-    add_masks(words, [Mask(seed, 1)], SALT, label)
+    _fill(words, seed, label)
     return words
+
+
+def _fill(zeros: NDArray[Any], seed: bytes, label: str) -> None:
+    """Write a stream over zeros."""
+    add_masks(zeros, [Mask(seed, 1)], SALT, label)

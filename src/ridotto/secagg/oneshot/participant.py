@@ -8,7 +8,7 @@ from ridotto.core.fixedpoint import IntVector
 from ridotto.core.machine import COORDINATOR, Effect, Finish, Send
 from ridotto.core.rng import SEED_BYTES, Rng, SecretRng
 from ridotto.core.wire import Message, digest
-from ridotto.crypto.lattice.kahe import encrypt, generate_key
+from ridotto.crypto.lattice.kahe import bound_seed, encrypt, generate_key
 from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.crypto.lattice.packed_shamir import share_key
 from ridotto.crypto.lattice.samplers import public_elements
@@ -91,7 +91,8 @@ class OneshotParticipant:
         # Two vectors under one key would reveal their difference, and one vector's key for two committees could be
         # opened by the corrupt of both. So all secrets depend on the vector and on the book: a participant that is
         # built again from its seed repeats itself, or has other secrets.
-        rng = SecretRng(self._seed).child("oneshot", setup.context.hex(), root.hex(), digest(vector.data).hex())
+        source = SecretRng(self._seed).child("oneshot", setup.context.hex(), root.hex())
+        rng = SecretRng(bound_seed(source.bytes(SEED_BYTES), vector))
         seed, share_seed, exchange = rng.bytes(SEED_BYTES), rng.bytes(SEED_BYTES), ExchangeKey.generate(rng)
         key, public = generate_key(seed), public_elements(setup.context, setup.shape.elements)
         ciphertext = encrypt(vector, key, seed, public, setup.shape, self._loops)

@@ -1,0 +1,146 @@
+"""The secure sum of one message: what it costs a participant, a committee member and the coordinator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.lattice import line, median
+from bench.measure import Bar, Line, Lines
+from ridotto.core.fixedpoint import container
+from ridotto.core.machine import COORDINATOR, Send
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.wire import Codec, digest
+from ridotto.crypto.lattice.kahe import generate_key
+from ridotto.crypto.lattice.loops import LOOPS, Loops, PlainLoops
+from ridotto.crypto.lattice.packed_shamir import share_key
+from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
+from ridotto.secagg.committee_roles.choice import choose
+from ridotto.secagg.committee_roles.keys import book_root, signed_key
+from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
+from ridotto.secagg.oneshot import OneshotMember, OneshotParticipant, OneshotSetup
+from ridotto.secagg.oneshot.binding import (
+    CONTRIBUTION_CONTEXT,
+    PARCEL_KEY_BYTES,
+    PARCEL_LABEL,
+    contribution_statement,
+    parcel_info,
+)
+from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Parcel, Parcels
+from ridotto.secagg.session import Member, Session
+
+CODEC = Codec(*ONESHOT_MESSAGES, attachment_limit=1 << 26)
+PARTICIPANTS, COMMITTEE = 1000, 64
+
+Keys = dict[str, IdentityKey]
+
+
+def identities(prefix: str, count: int) -> Keys:
+    rng = insecure_seeded_rng(1)
+    return {f"{prefix}{i:04}": IdentityKey.generate(rng.child(prefix, i)) for i in range(count)}
+
+
+def make_setup(length: int, bits: int, people: dict[str, IdentityKey], committee: Keys) -> OneshotSetup:
+    session = Session(
+        protocol="oneshot",
+        plan=b"p" * 32,
+        model=b"m" * 32,
+        nonce=b"n" * 32,
+        round=1,
+        shard=0,
+        members=tuple(Member(name, key.public) for name, key in people.items()),
+        length=length,
+        bits=bits,
+        minimum=100,
+    )
+    pool = [Member(name, key.public) for name, key in committee.items()]
+    return OneshotSetup(session, choose(pool, b"b" * 32, COMMITTEE, 24), 21, 7)
+
+
+def make_book(setup: OneshotSetup, committee: Keys, keys: list[ExchangeKey]) -> MemberBook:
+    entries = []
+    for seat, (identity, exchange) in enumerate(zip(committee.values(), keys, strict=True)):
+        key = signed_key(identity, setup.sid, setup.context, seat, exchange.public)
+        entries.append(MemberEntry(seat, key.public, key.signature))
+    return MemberBook(setup.sid, tuple(entries))
+
+
+def lines(quick: bool) -> Lines:
+    LOOPS.load()
+    people, committee = identities("p", PARTICIPANTS), identities("m", COMMITTEE)
+    yield from client_lines(people, committee, 5 if quick else 9)
+    yield from member_lines(people, committee, 3 if quick else 5)
+
+
+def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
+    for length, bits in ((100_000, 21), (1_000_000, 21), (1_000_000, 28)):
+        setup = make_setup(length, bits, people, committee)
+        book = make_book(setup, committee, [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(COMMITTEE)])
+        vector, pool = np.zeros(length, container(bits)), setup.roster.members
+
+        def contribute(setup=setup, book=book, vector=vector, pool=pool, loops: Loops = LOOPS) -> Send:
+            rng = insecure_seeded_rng(1)
+            machine = OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops)
+            return machine.receive(COORDINATOR, book, 0.0)[0]
+
+        what, main = f"d = {length:,}, {setup.shape.fields} x {bits}", (length, bits) == (1_000_000, 21)
+        yield line(
+            f"oneshot: all that a participant does, {what}",
+            contribute,
+            repeats,
+            bar=Bar("at most", 30) if main else None,
+        )
+        if main:
+            plain = partial(contribute, loops=PlainLoops())
+            yield line(f"oneshot: the same without numba, {what}", plain, 3)
+        send = contribute()
+        upload = (len(CODEC.header(send.message)) + setup.shape.size) / 1e6
+        bar = Bar("at most", 3.2) if main else None
+        yield Line(what=f"oneshot: upload, {what}", ours=upload, unit="MB", bar=bar)
+
+
+def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
+    """Measure one member among 64 with 1,000 participants, from its parcels to its release."""
+    setup = make_setup(1_000_000, 21, people, committee)
+    keys = [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(COMMITTEE)]
+    book = make_book(setup, committee, keys)
+    root = book_root(setup.context, book)
+    parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
+    delivery, included = Parcels(setup.sid, parcels), Included(setup.sid, tuple(range(PARTICIPANTS)))
+    set_ = set_root({parcel.participant: parcel.digest for parcel in parcels})
+    votes = tuple(
+        SeatVote(seat, sign_ack(key, setup.sid, setup.context, root, set_).signature)
+        for seat, key in enumerate(committee.values())
+    )
+    acks = Acks(setup.sid, votes)
+
+    def work() -> int:
+        machine = OneshotMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
+        sent = [*machine.start(0.0)]
+        for message in (book, delivery, included, acks):
+            sent += machine.receive(COORDINATOR, message, 0.0)
+        return sum(len(CODEC.header(effect.message)) for effect in sent if isinstance(effect, Send))
+
+    cpu, wall = median(work, repeats)
+    what = f"n = {PARTICIPANTS:,}, any d"
+    yield Line(what=f"oneshot: all that a member does, {what}", ours=cpu, unit="s", wall=wall, bar=Bar("at most", 0.2))
+    down = sum(len(CODEC.header(message)) for message in (book, delivery, included, acks)) / 1e6
+    yield Line(
+        what=f"oneshot: what a member sends and receives, {what}",
+        ours=down + work() / 1e6,
+        unit="MB",
+        bar=Bar("at most", 2.0),
+    )
+
+
+def make_parcel(setup: OneshotSetup, root: bytes, place: int, identity: IdentityKey, member: bytes) -> Parcel:
+    rng = insecure_seeded_rng(place)
+    key, exchange = generate_key(rng.bytes(32)), ExchangeKey.generate(rng)
+    share, fingerprint = share_key(key, setup.sharing, rng.bytes(32))[0], digest(place.to_bytes(4, "big"))
+    info = parcel_info(root, place, 0)
+    box = exchange.agree(member, setup.context, PARCEL_LABEL, info, PARCEL_KEY_BYTES)
+    statement = contribution_statement(setup.context, root, place, exchange.public, fingerprint)
+    signature = identity.sign(CONTRIBUTION_CONTEXT, statement)
+    return Parcel(place, fingerprint, exchange.public, signature, seal(box, share, fingerprint))
