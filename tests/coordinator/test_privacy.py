@@ -26,7 +26,10 @@ from ridotto.errors import PlanError, StorageError
 from ridotto.learn.numpy_trainer import NumpyTrainer
 from ridotto.privacy.event import NoPrivacyEvent, Repeated
 from ridotto.privacy.noise.words import Words
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.clipping import AdaptiveClip
+from ridotto.rounds.compression import Rotate, Sample
+from ridotto.rounds.dice import SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Plan
 from ridotto.rounds.private import calibrated, round_event
 from ridotto.rounds.record import RoundRecord, SignedRecord
@@ -58,7 +61,7 @@ def private_plan(central: bool = False, z: float | None = 4.0, epsilon: float | 
 
 
 def epsilon_of(rounds: int) -> float:
-    ledger = Ledger(private_plan(), PARAMETERS, rounds, Spent())
+    ledger = Ledger(private_plan(), LAYOUT, rounds, Spent())
     for _ in range(rounds):
         ledger.charge()
     assert ledger.statement is not None
@@ -201,6 +204,23 @@ def test_a_budget_that_is_gone_before_a_round_succeeds_is_a_failure(tmp_path: Pa
     assert scene.conductor.run.state is RunState.FAILED, "a restart does not give the budget back"
 
 
+async def test_a_clip_that_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
+    clip, store = AdaptiveClip(norm=0.5, deviation=2.0), MemoryStore()
+    plan = private_plan(z=2.0, clip=clip, bits=24, compress=(Rotate(), Sample(0.8)))
+    federation = make_federation(tmp_path, make_settings(plan, rounds=2), store)
+    async with opened(federation) as client:
+        await asyncio.gather(*(Mini(name, client).run() for name in NAMES))
+        moved = federation.info().plan
+    norms = [record.clip for record in records(store)]
+    assert norms[0] == 0.5 != norms[1] != moved.clip_norm
+    assert spent(store) == (Repeated(round_event(plan, LAYOUT), 2),), "rounds cost alike wherever the clip is"
+    # To the last bit: a plan with a clip a little off would be another plan.
+    again = make_federation(tmp_path, make_settings(plan, rounds=3), store)
+    async with opened(again):
+        assert again.info().plan == moved
+        assert again._conductor.attempt is not None, "who was away still finds the end of the last round"
+
+
 async def test_training_stops_by_itself_before_the_round_that_would_overspend(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,10 +283,9 @@ def test_spends_what_a_simulation_of_the_same_plan_spends() -> None:
         noise = DistributedGaussian(delta=DELTA, **dp)  # type: ignore[arg-type]
         plan = make_plan(6, clip=1.0, max_examples=1, metrics={}, dp=noise)
         result = ridotto.simulate(trainer, clients, plan, rounds=3, seed=1, progress=False)
-        length = trainer.layout.length
-        served = settled(plan, Spent(), 3, length)
+        served = settled(plan, Spent(), 3, trainer.layout)
         assert served == result.plan
-        ledger, found = Ledger(served, length, 3, Spent()), []
+        ledger, found = Ledger(served, trainer.layout, 3, Spent()), []
         for _ in range(3):
             ledger.charge()
             assert ledger.statement is not None

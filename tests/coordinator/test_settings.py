@@ -11,7 +11,9 @@ import pytest
 from ridotto.coordinator.states import read_state, write_state
 from ridotto.coordinator.watchers import BACKLOG, EventKind, Watchers, heard, make_event
 from ridotto.errors import ConfigError, PlanError, StorageError
-from ridotto.rounds.plan import Algorithm
+from ridotto.rounds.compression import ErrorFeedback, Sample
+from ridotto.rounds.plan import Algorithm, Ideal
+from ridotto.rounds.robustness import Robust
 from tests.coordinator.bench import make_plan, make_settings
 
 
@@ -40,16 +42,35 @@ def test_refuses_an_algorithm_that_participants_are_not_told_about() -> None:
         make_settings(plan)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"compress": (Sample(0.5, scaled=False), ErrorFeedback()), "clip": 1.0},
+            "error feedback can only be simulated so far",
+        ),
+        (
+            {"robust": Robust("fltrust"), "clip": 1.0, "protocol": Ideal(), "i_know": ("no-protection",)},
+            "fltrust can only be simulated so far: a coordinator has no data",
+        ),
+    ],
+)
+def test_refuses_what_takes_a_memory_or_data_that_nobody_has_here(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(PlanError, match=reason):
+        make_settings(make_plan(**change))
+
+
 def test_serves_an_algorithm_that_bends_steps_only() -> None:
     assert make_settings(make_plan(algorithm=Algorithm(name="fedprox", parameters={"mu": 1.0}))).rounds == 1
 
 
 def test_a_state_can_be_read_back() -> None:
-    state = {"second": np.array([1.5, -2.0], np.float32), "first": np.zeros(2, np.float32)}
+    state = {"second": np.array([1.5, -2.0], np.float32), "first": np.zeros(2, np.float32), "clip": np.array([0.1])}
     data = write_state(state)
     assert data == write_state(dict(reversed(state.items())))
     again = read_state(data)
-    assert {name: list(values) for name, values in again.items()} == {"second": [1.5, -2.0], "first": [0.0, 0.0]}
+    assert {name: list(values) for name, values in again.items()} == {name: list(state[name]) for name in state}
+    assert {name: values.dtype for name, values in again.items()} == {name: state[name].dtype for name in state}
 
 
 @pytest.mark.parametrize("data", [b"\xc1", msgspec.msgpack.encode({"first": b"xyz"}), msgspec.msgpack.encode([1])])

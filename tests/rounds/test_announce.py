@@ -152,6 +152,17 @@ def test_a_plan_below_my_privacy_floor_is_declined_before_anything_is_trained(pl
         raise end.error
 
 
+def test_a_plan_that_does_not_fit_the_model_is_refused_before_anything_is_trained() -> None:
+    """What depends on the model could not be checked before: here, noise that the ring has no room for."""
+    federation = Federation(make_plan())
+    dp = DistributedGaussian(noise_multiplier=900.0, delta=1e-6)
+    plan = msgspec.structs.replace(private_plan(noise_multiplier=1.0), dp=dp)
+    msgspec.structs.force_setattr(plan, "bits", 8)
+    machine = federation.participant("p000", layout=LAYOUT)
+    with pytest.raises(PeerProtocolError, match="the plan allows no session of 5"):
+        machine.receive(COORDINATOR, announced_with(announcement(federation), plan), 0.0)
+
+
 def attempt_of(plan: Plan) -> Attempt:
     federation = Federation(plan)
     federation.begin()

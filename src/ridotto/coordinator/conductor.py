@@ -38,6 +38,7 @@ from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
 from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.messages import Applied
+from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
@@ -95,9 +96,9 @@ class Conductor:
         rng: Rng,
     ) -> None:
         spent = read_spent(store.values(), 0)
-        plan = settled(settings.plan, spent, settings.rounds, layout.length)
+        plan = settled(settings.plan, spent, settings.rounds, layout)
         self.settings = dataclasses.replace(settings, plan=plan)
-        self._ledger = Ledger(plan, layout.length, settings.rounds, spent)
+        self._ledger = Ledger(plan, layout, settings.rounds, spent)
         self._layout = layout
         self._initial = model
         self._identity = identity
@@ -111,6 +112,11 @@ class Conductor:
     def statement(self) -> PrivacyStatement | None:
         """Return what was spent so far; None without differential privacy."""
         return self._ledger.statement
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan of the current or next attempt: the settings' one, with an adaptive clip where it is."""
+        return self._vault.plan
 
     @property
     def model_bytes(self) -> bytes:
@@ -136,7 +142,7 @@ class Conductor:
         run = msgspec.msgpack.decode(values[RUN_KEY], type=Run) if RUN_KEY in values else self._initialise()
         self.run = run
         spent = read_spent(self._store.values(), run.attempt)
-        self._ledger = Ledger(plan, self._layout.length, self.settings.rounds, spent)
+        self._ledger = Ledger(plan, self._layout, self.settings.rounds, spent)
         self._sums = StoredSums(self._blobs, self._store.sums(), container(plan.bits))
         model = self._read_model(self.run.model)
         state = read_state(self._blobs.read(state_name(self.run.strategy), self.run.strategy))
@@ -161,13 +167,14 @@ class Conductor:
     def begin(self, members: Sequence[Member], wall: float) -> Outcome:
         """Start the next attempt with these members, and charge what it costs before anybody hears of it."""
         about = Attempt(
-            plan=self.settings.plan,
+            plan=self._vault.plan,
             number=self.run.round,
             attempt=self.run.attempt + 1,
             model=self.run.model,
             parameters=self._layout.length,
             nonce=self._rng.bytes(NONCE_BYTES),
             members=tuple(members),
+            shapes=tuple(field.shape for field in self._layout.fields),
         )
         description = Description(attempt=about, started=wall)
         run = begun(self.run, about.attempt)
@@ -322,7 +329,7 @@ class Conductor:
         rows = self._store.log()
         try:
             description = msgspec.msgpack.decode(encoded, type=Description)
-            if description.attempt.plan != self.settings.plan:
+            if not self._is_ours(description.attempt.plan):
                 raise StorageError(f"attempt {description.attempt.attempt} was begun with another plan")
             attempt = LiveAttempt(description, self._identity)
             outcome.sent += attempt.begin().sent
@@ -336,6 +343,11 @@ class Conductor:
             return Outcome()
         self.attempt, self._lag = attempt, max(0.0, wall - attempt.now)
         return outcome
+
+    def _is_ours(self, plan: Plan) -> bool:
+        """Say whether an attempt had this federation's plan; an adaptive clip has moved since, if it has ended."""
+        ours = self.settings.plan
+        return plan == (ours if plan.clip_norm is None else ours.clipped_at(plan.clip_norm))
 
 
 def _difference(stored: Layout, given: Layout) -> str:

@@ -80,7 +80,7 @@ class Federation:
         self.identity = identity
         self.clock = clock
         self.parameters = layout.length
-        length = Pipeline(settings.plan, layout.length).length
+        length = Pipeline(settings.plan, layout).length
         self.vector_bytes = packed_size(length, settings.plan.bits)
         # The bits of the last byte that a vector does not use: who sets them would send one vector under two digests.
         self._padding_from = length * settings.plan.bits % 8
@@ -128,7 +128,7 @@ class Federation:
 
     def info(self) -> FederationInfo:
         """Tell what is trained and how far it is."""
-        run, plan = self._run, self.settings.plan
+        run, plan = self._run, self._plan
         return FederationInfo(
             name=self.settings.name,
             coordinator=self.identity.public.hex(),
@@ -327,7 +327,7 @@ class Federation:
         """Take note of how far the conductor is. Only between its steps do its parts fit together."""
         self._run: Run = self._conductor.run
         self._model_bytes = self._conductor.model_bytes
-        self._statement = self._conductor.statement
+        self._statement, self._plan = self._conductor.statement, self._conductor.plan
 
     def _show(self, outcome: Outcome, state_changed: bool) -> None:
         self._mailboxes.deliver(outcome.sent)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ridotto.core.rng import OsRng, Rng
+from ridotto.core.vector import Layout
 from ridotto.errors import StorageError
 from ridotto.privacy.event import Event, NoPrivacyEvent, Repeated
 from ridotto.privacy.statement import PrivacyStatement
@@ -55,16 +56,16 @@ def read_spent(values: Mapping[str, bytes], attempts: int) -> Spent:
         raise StorageError(f"the privacy account of this federation can't be read: {error}") from error
 
 
-def settled(plan: Plan, spent: Spent, rounds: int, parameters: int) -> Plan:
+def settled(plan: Plan, spent: Spent, rounds: int, layout: Layout) -> Plan:
     """Return the plan with its noise worked out: for these rounds, or as it was when the federation began.
 
-    rounds: in all. parameters: d. Raises PlanError if no noise is enough.
+    rounds: in all. Raises PlanError if no noise is enough.
     """
     if plan.dp is None or plan.dp.noise_multiplier is not None:
         return plan
     if spent.noise_multiplier is not None:
         return with_noise(plan, spent.noise_multiplier)
-    return calibrated(plan, rounds, parameters, SERVED)
+    return calibrated(plan, rounds, layout, SERVED)
 
 
 def system_noise(number: int) -> Rng:
@@ -75,16 +76,16 @@ def system_noise(number: int) -> Rng:
 class Ledger:
     """Keep the account of one federation in memory; a conductor stores it.
 
-    plan: calibrated, with or without differential privacy. parameters: d. rounds: in all. spent: as it was stored.
+    plan: calibrated, with or without differential privacy. rounds: in all. spent: as it was stored.
     Raises PlanError if not even one round fits into the budget.
     """
 
-    def __init__(self, plan: Plan, parameters: int, rounds: int, spent: Spent) -> None:
+    def __init__(self, plan: Plan, layout: Layout, rounds: int, spent: Spent) -> None:
         self._noise = None if plan.dp is None else plan.dp.noise_multiplier
         self._events = Counter[Event]()
         for repeated in spent.events:
             self._events[repeated.event] += repeated.times
-        self._account = None if plan.dp is None else PrivacyAccount(plan, parameters, SERVED, rounds, spent.events)
+        self._account = None if plan.dp is None else PrivacyAccount(plan, layout, SERVED, rounds, spent.events)
         self._look()
 
     @property

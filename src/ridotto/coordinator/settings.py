@@ -44,15 +44,24 @@ class FederationSettings:
         for number in ("rounds", "max_failures", "batch", "upload_limit_bytes"):
             if getattr(self, number) < 1:
                 raise ConfigError(f"{number} is at least 1, not {getattr(self, number)}")
-        if self.plan.algorithm.name not in SERVED_ALGORITHMS:
-            raise PlanError(
-                f"{self.plan.algorithm.name} can only be simulated so far; a coordinator serves "
-                + " and ".join(SERVED_ALGORITHMS)
-            )
+        self._check_simulated()
         if not self.presence_s > 0:
             raise ConfigError(f"presence_s is above 0, not {self.presence_s}")
         for name, key in (self.allowed or {}).items():
             check_participant(name, key)
+
+    def _check_simulated(self) -> None:
+        """Refuse what only a simulation does."""
+        plan = self.plan
+        if plan.algorithm.name not in SERVED_ALGORITHMS:
+            raise PlanError(
+                f"{plan.algorithm.name} can only be simulated so far; a coordinator serves "
+                + " and ".join(SERVED_ALGORITHMS)
+            )
+        if plan.feeds_back:
+            raise PlanError("error feedback can only be simulated so far: participants keep nothing between rounds")
+        if plan.robust is not None and plan.robust.build().rooted:
+            raise PlanError(f"{plan.robust.build().name} can only be simulated so far: a coordinator has no data")
 
 
 def check_participant(name: str, key: str) -> None:

@@ -149,7 +149,7 @@ class Participation:
         except DataError as error:
             self.decline(f"training failed: {type(error).__name__}")
             raise
-        event = Spending(self._layout.length).event(self._plan)
+        event = Spending(self._layout).event(self._plan)
         self._state.keep_result(Result(update, examples, metrics, event))
         self._train = self._task = None
         with self._attempt_guard():
@@ -179,7 +179,7 @@ class Participation:
         delta = self._policy.max_delta or (None if dp is None else dp.delta)
         if delta is None:
             return None
-        spending = Spending(self._layout.length, self._state.spent)
+        spending = Spending(self._layout, self._state.spent)
         return Spent(spending.rounds, spending.epsilon(delta), delta, self._policy.max_epsilon)
 
     @property
@@ -245,9 +245,15 @@ class Participation:
     def _build_machine(self, seed: bytes) -> None:
         secret = SecretRng(seed).child("round")
         # What this attempt costs is not in it: told the same again after a kill, the machine must say the same.
-        spending = Spending(self._layout.length, self._state.spent_before)
+        spending = Spending(self._layout, self._state.spent_before)
         self._machine = ParticipantRound(
-            self.name, self._identity, self._policy, self._coordinator, secret, spending=spending
+            self.name,
+            self._identity,
+            self._policy,
+            self._coordinator,
+            secret,
+            spending=spending,
+            layout=self._layout,
         )
         self._machine.start(self._clock.wall())
         self._idle = False

@@ -31,9 +31,11 @@ class Task:
 def correction_of(plan: Plan) -> Correction | None:
     """Return how a plan bends every local step; None if it does not.
 
-    Raises PeerProtocolError for an algorithm that takes more than the model and gives more than an update: no
-    coordinator serves one.
+    Raises PeerProtocolError for a plan that takes more than the model, gives more than an update, or has participants
+    keep something from round to round: no coordinator serves one.
     """
+    if plan.feeds_back:
+        raise PeerProtocolError(COORDINATOR, "its plan has error feedback, which takes a simulation")
     chosen = plan.algorithm.build()
     if not chosen.plain or chosen.sums != 1 or chosen.stateful:
         raise PeerProtocolError(COORDINATOR, f"its plan's algorithm is {chosen.name}, which takes a simulation")

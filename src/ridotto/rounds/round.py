@@ -347,6 +347,8 @@ class ParticipantRound:
         found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold))
         try:
             expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count))
+            if self._layout is not None:
+                Pipeline(plan, self._layout)
         except PlanError as error:
             raise PeerProtocolError(COORDINATOR, f"the plan allows no session of {count}: {error}") from error
         if found != expected:

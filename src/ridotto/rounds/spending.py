@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ridotto.core.vector import Layout
 from ridotto.privacy.account import Accountant
 from ridotto.privacy.event import Event, NoPrivacyEvent, Relation, Repeated
 from ridotto.rounds.plan import Plan
@@ -17,9 +18,9 @@ from ridotto.rounds.private import round_event
 
 @dataclass(frozen=True)
 class Spending:
-    """Hold what was spent. parameters: d, of the model. events: of the rounds so far, equal ones together."""
+    """Hold what was spent. size: d, or the model's layout. events: of the rounds so far, equal ones together."""
 
-    parameters: int
+    size: int | Layout
     events: tuple[Repeated, ...] = ()
 
     @property
@@ -32,13 +33,13 @@ class Spending:
 
         Raises PlanError if the plan's noise is not worked out yet.
         """
-        return NoPrivacyEvent() if plan.dp is None else round_event(plan, self.parameters)
+        return NoPrivacyEvent() if plan.dp is None else round_event(plan, self.size)
 
     def after(self, event: Event) -> Spending:
         """Return what is spent once this has happened as well."""
         accountant = self._accountant()
         accountant.spend(event)
-        return Spending(self.parameters, accountant.spent)
+        return Spending(self.size, accountant.spent)
 
     def epsilon(self, delta: float) -> float:
         """Return the epsilon of all of it at this delta; infinite after a round without differential privacy."""
