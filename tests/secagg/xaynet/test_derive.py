@@ -12,7 +12,7 @@ from ridotto.crypto.chacha20 import ChaCha20Stream
 from ridotto.errors import LocalProtocolError
 from ridotto.secagg.xaynet import derive
 from ridotto.secagg.xaynet.config import Bound, Data, Group, MaskConfig, MaskConfigPair, Models
-from ridotto.secagg.xaynet.derive import MaskObject, add_masks, derive_mask, keep_below, load_kernels
+from ridotto.secagg.xaynet.derive import MaskObject, add_below, add_masks, derive_mask, load_kernels
 
 RNG = insecure_seeded_rng(3)
 CONFIGS = [
@@ -88,9 +88,12 @@ def test_the_compiled_loop_gives_the_same() -> None:
     assert kernels is not None
     low_bits, order = np.uint64((1 << 48) - 1), np.uint64(MaskConfig().order)
     for size in (0, 1, 2, 1000):
-        draws = np.frombuffer(RNG.bytes(8 * size), np.uint64).copy()
-        plain = keep_below(draws.copy(), low_bits, order)
-        assert draws[: kernels.keep_below(draws, low_bits, order)].tolist() == plain.tolist()
+        draws = np.frombuffer(RNG.bytes(8 * size), np.uint64)
+        for length, place in ((50, 0), (1000, 100)):
+            totals = [np.arange(length, dtype=np.uint64) for _ in range(2)]
+            plain = add_below(draws.copy(), low_bits, order, totals[0], place)
+            assert kernels.add_below(draws.copy(), low_bits, order, totals[1], place) == plain
+            assert totals[0].tolist() == totals[1].tolist()
 
 
 def test_the_compiled_loop_is_taken_once_it_pays_and_missed_without_harm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,26 +105,26 @@ class _Sieve(ABC):
     def __init__(self, config: MaskConfig) -> None:
         self._size = config.draw_bytes
         self._stride = -(-self._size // CHACHA_WORD_BYTES) * CHACHA_WORD_BYTES
-        self._most = PIECE_BYTES // self._stride
         self._yield = config.order / (1 << 8 * self._size)
-        self._buffer = np.empty(PIECE_BYTES // WORD_BYTES, np.uint64)
+        self._longest = self._piece(PIECE_BYTES // self._stride)
 
     def add(self, stream: ChaCha20Stream, total: Elements) -> None:
         """Add one mask to `total`; it is not folded."""
+        most = len(self._longest)
         place = 0
         while place < len(total):
-            wanted = len(total) - place
-            draws = min(self._most, int(1.02 * wanted / self._yield) + 64)
-            piece = self._buffer.view(np.uint8)[: draws * self._stride]
-            stream.fill(piece.data)
-            kept = self._kept(piece)
-            part = total[place : place + len(kept)]
-            np.add(part, kept[: len(part)], out=part)
-            place += len(part)
+            draws = int(1.02 * (len(total) - place) / self._yield) + 64
+            piece = self._longest if draws >= most else self._longest[:draws]
+            stream.fill(piece.view(np.uint8).reshape(-1).data)
+            place = self._add_piece(piece, total, place)
 
     @abstractmethod
-    def _kept(self, piece: NDArray[np.uint8]) -> Elements:
-        """Return the elements among the draws of a piece, which may be overwritten."""
+    def _piece(self, draws: int) -> NDArray[Any]:
+        """Return room for so many draws, C-contiguous; the first axis counts them."""
+
+    @abstractmethod
+    def _add_piece(self, piece: NDArray[Any], total: Elements, place: int) -> int:
+        """Add the elements among the draws to `total` from `place` on, up to its end, and return the next place."""
 
 
 class _WordSieve(_Sieve):
@@ -136,17 +137,16 @@ class _WordSieve(_Sieve):
         self._kernels: ModuleType | None = sys.modules.get(KERNELS)
         self._sifted = 0
 
-    def _kept(self, piece: NDArray[np.uint8]) -> Elements:
-        before, self._sifted = self._sifted, self._sifted + len(piece) // self._stride
+    def _piece(self, draws: int) -> NDArray[Any]:
+        return np.empty(draws, f"<u{self._stride}")
+
+    def _add_piece(self, piece: NDArray[Any], total: Elements, place: int) -> int:
+        before, self._sifted = self._sifted, self._sifted + len(piece)
         if self._kernels is None and before <= KERNELS_PAY_DRAWS < self._sifted:
             self._kernels = load_kernels()
-        if self._stride == WORD_BYTES:
-            draws = piece.view("<u8").astype(np.uint64, copy=False)
-        else:
-            draws = piece.view("<u4").astype(np.uint64)
-        if self._kernels is None:
-            return keep_below(draws, self._low_bits, self._order)
-        return draws[: self._kernels.keep_below(draws, self._low_bits, self._order)]
+        draws = piece.astype(np.uint64, copy=False)
+        add = add_below if self._kernels is None else self._kernels.add_below
+        return int(add(draws, self._low_bits, self._order, total, place))
 
 
 class _IntegerSieve(_Sieve):
@@ -157,18 +157,29 @@ class _IntegerSieve(_Sieve):
         self._order = config.order
         self._highest = np.uint64((config.order - 1) >> 8 * (self._size - WORD_BYTES))
 
-    def _kept(self, piece: NDArray[np.uint8]) -> Elements:
-        draws = piece.reshape(-1, self._stride)[:, : self._size]
+    def _piece(self, draws: int) -> NDArray[Any]:
+        return np.empty((draws, self._stride), np.uint8)
+
+    def _add_piece(self, piece: NDArray[Any], total: Elements, place: int) -> int:
+        draws = piece[:, : self._size]
         highest = np.ascontiguousarray(draws[:, -WORD_BYTES:]).view("<u8")[:, 0]
         likely = draws[np.flatnonzero(highest <= self._highest)]
         numbers = (int.from_bytes(draw, "little") for draw in likely)
-        return from_integers([number for number in numbers if number < self._order], self._order)
+        kept = from_integers([number for number in numbers if number < self._order], self._order)
+        part = total[place : place + len(kept)]
+        part += kept[: len(part)]
+        return place + len(part)
 
 
-def keep_below(draws: NDArray[np.uint64], low_bits: np.uint64, order: np.uint64) -> NDArray[np.uint64]:
-    """Return the draws below `order`, in order: the plain twin of the compiled loop. `draws` is overwritten."""
+def add_below(
+    draws: NDArray[np.uint64], low_bits: np.uint64, order: np.uint64, total: NDArray[np.uint64], place: int
+) -> int:
+    """Do what the compiled loop does: it is the plain twin of `kernels.add_below`."""
     np.bitwise_and(draws, low_bits, out=draws)
-    return draws[np.flatnonzero(draws < order)]
+    kept = draws[np.flatnonzero(draws < order)]
+    part = total[place : place + len(kept)]
+    part += kept[: len(part)]
+    return place + len(part)
 
 
 def load_kernels() -> ModuleType | None:

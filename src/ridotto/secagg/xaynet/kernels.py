@@ -28,16 +28,20 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
     return compile_now
 
 
-@_compiled("int64(uint64[::1],uint64,uint64)")
-def keep_below(draws, low_bits, order):  # type: ignore[no-untyped-def]
-    """Move the draws below `order` to the front, in order, and return how many there are.
+@_compiled("int64(uint64[::1],uint64,uint64,uint64[::1],int64)")
+def add_below(draws, low_bits, order, total, place):  # type: ignore[no-untyped-def]
+    """Add the draws below `order` to `total` from `place` on, up to its end, and return the next place.
 
-    draws: uint64, overwritten. low_bits: mask of the bits that belong to a draw. Every draw is written to the next free
-    place, and the place moves on only if it is kept: no branch that the processor could guess wrongly.
+    draws: uint64, overwritten. low_bits: mask of the bits that belong to a draw. total: uint64, not folded. Every draw
+    is written to the next free place of `draws`, and the place moves on only if it is kept: no branch that the
+    processor could guess wrongly. Then those that were kept are added, many at a time.
     """
     kept = 0
     for i in range(draws.shape[0]):
         draw = draws[i] & low_bits
         draws[kept] = draw
         kept += draw < order
-    return kept
+    count = min(kept, total.shape[0] - place)
+    for i in range(count):
+        total[place + i] += draws[i]
+    return place + count
