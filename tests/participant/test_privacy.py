@@ -147,6 +147,17 @@ def test_a_round_without_noise_counts_as_no_protection(tmp_path):
         take_part(Bench(tmp_path, fake, policy=policy))
 
 
+def test_a_loop_of_ones_own_sees_what_was_spent(tmp_path):
+    bench, seen = Bench(tmp_path, FakeCoordinator(plan=private_plan())), []
+    model = {"weight": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    with bench.client() as client, bench.state() as state:
+        participation = bench.participation(client, state)
+        participation.start()
+        for this in follow(participation, adapt(model), 10):
+            seen.append(this.spent)
+    assert seen == [Spent(number, epsilon_of(number) if number else 0.0, DELTA, None) for number in (0, 1)]
+
+
 def test_what_was_spent_is_said_at_the_end(tmp_path):
     summary = take_part(Bench(tmp_path, FakeCoordinator(plan=private_plan())))
     assert summary.spent == Spent(2, epsilon_of(2), DELTA, None)

@@ -18,6 +18,7 @@ from ridotto.learn.adapt import adapt
 from ridotto.learn.trainer import Model
 from ridotto.participant.client import PATIENCE_S
 from ridotto.participant.enter import Params, enter
+from ridotto.participant.events import Spent
 from ridotto.participant.loop import Participation
 from ridotto.rounds.policy import Policy
 
@@ -40,10 +41,13 @@ class Round(int):
     metrics: dict[str, float]
     """What `report` was told."""
 
-    def __new__(cls, number: int, rounds: int) -> Self:
+    spent: Spent | None
+    """What the rounds before this one have cost in privacy, by our own count; None where nobody asks for any."""
+
+    def __new__(cls, number: int, rounds: int, spent: Spent | None = None) -> Self:
         """Make the round with this number, from 1, of `rounds`."""
         self = super().__new__(cls, number - 1)
-        self.rounds = rounds
+        self.rounds, self.spent = rounds, spent
         self.metrics = {}
         return self
 
@@ -127,7 +131,7 @@ def follow(
                     "part with `ridotto join` and a trainer, or ask for a plan with fedavg"
                 )
             model.write(task.vector)
-            this = Round(task.round, task.rounds)
+            this = Round(task.round, task.rounds, participation.spent)
             yield this
             trained = model.read()
             count = require_examples(examples() if callable(examples) else examples)
