@@ -23,7 +23,8 @@ from bench.attacks.table import Settings, Table
 from ridotto.core.fixedpoint import container
 from ridotto.core.rng import SEED_BYTES, SecretRng, insecure_seeded_rng, numpy_generator
 from ridotto.privacy.noise.words import Words
-from ridotto.rounds.pipeline import Pipeline, SeededDice
+from ridotto.rounds.dice import SeededDice
+from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Pairwise, Plan
 from ridotto.rounds.private import PrivacyAccount
 
