@@ -73,14 +73,15 @@ def by_rule(
     means = np.stack([nothing if part is None else part.mean for part in sums])
     weights = np.array([1 if part is None else part.participants for part in sums], np.float64)
     combined = robust.build().combine(means, weights, root, found)
-    kept = [part for part, used in zip(sums, combined.kept, strict=True) if used and part is not None]
-    participants = sum(part.participants for part in kept)
+    # What a rule chose among honest sums, such as one of Krum's, is no fewer than were there to choose from.
+    heard = [part for number, part in enumerate(sums) if part is not None and number not in found]
+    participants = sum(part.participants for part in heard)
     if participants < pipeline.plan.quorum:
         raise DataError(
-            f"TOO_FEW: {participants} contributions are left after {len(combined.reasons)} sums were found to be lies, "
+            f"TOO_FEW: {participants} contributions are left after {len(found)} sums were found to be lies, "
             f"{pipeline.plan.quorum} are needed"
         )
-    return Combined(_joined(kept, combined.mean, participants), combined.reasons)
+    return Combined(_joined(heard, combined.mean, participants), combined.reasons)
 
 
 def _too_long(pipeline: Pipeline, sums: Sequence[RoundSum | None]) -> dict[int, str]:

@@ -20,10 +20,13 @@ from ridotto.core.fixedpoint import FixedPoint
 from ridotto.core.vector import Layout
 from ridotto.learn.compress import Codec
 from ridotto.learn.compress.rotate import flattened
+from ridotto.privacy.local.privunit import PrivUnit2
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.compression import build_chain, quantizer
-from ridotto.rounds.headroom import most_units, units_with_noise
+from ridotto.rounds.headroom import units_with_noise
+from ridotto.rounds.mechanisms import finest_units
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.settings import PrivUnit
 
 ENTRY_ODDS = 2.0**-20
 """Probability that a rotated update has an entry beyond the range of a `Quantize`, which then is cut off."""
@@ -94,8 +97,18 @@ class Encoding:
         return self.clip * plan.clip.bit_weight(plan.dp.noise_multiplier, plan.summed)
 
     @cached_property
+    def report(self) -> PrivUnit2 | None:
+        """Return what turns a compressed update into a private report; None where noise does, or nothing."""
+        dp = self.plan.dp
+        if not isinstance(dp, PrivUnit) or dp.report_epsilon is None:
+            return None
+        return PrivUnit2(dp.report_epsilon, self.compressed, self.clip)
+
+    @cached_property
     def bound(self) -> float:
         """Return the largest l2 norm of what is rounded, the bit included; infinite without a clip."""
+        if self.report is not None:
+            return self.report.bound / self.report.shrinkage
         return math.hypot(self.clip, self.bit / 2)
 
     @cached_property
@@ -108,9 +121,9 @@ class Encoding:
         if quantize is not None:
             units = quantize.units_of_bound(plan.summed, self.entries, plan.spread)
             # The norm of a whole vector must fit by itself, too.
-            return min(units, most_units(plan.multiplier), float((1 << (plan.bits - 1)) - 1))
+            return min(units, finest_units(plan), float((1 << (plan.bits - 1)) - 1))
         if plan.dp is not None:
-            return units_with_noise(plan.bits, plan.summed, plan.multiplier, plan.spread)
+            return min(units_with_noise(plan.bits, plan.summed, plan.multiplier, plan.spread), finest_units(plan))
         return None
 
     @cached_property

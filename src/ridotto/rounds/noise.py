@@ -1,9 +1,10 @@
 """How much noise a plan with differential privacy puts where, in units of its ring, and what that is as an event.
 
-    clipped, compressed update -> rounded at random, l2 norm at most D2 -> + one share (distributed) -> masked
-    opened sum     -> + noise (central)                                                 -> decoded
+    clipped, compressed update -> rounded at random, l2 norm at most D2 -> + noise (distributed, local) -> masked
+    opened sum     -> + noise (central, banded)                                                         -> decoded
 
 Neighbouring relation: whatever the accountant asks for; D2 is what one participant's absence or zeroing moves a sum by.
+A local mechanism's sum is one contribution, which under replace-one moves by 2 D2: the distance of any two updates.
 
 Why an integer sum is counted as a Gaussian one. Let s^2 be the variance of a discrete Gaussian, and t^2 = 4.5. Take a
 real Gaussian of variance s^2 - t^2 around an integer and round it at random, to k with probability proportional to
@@ -26,13 +27,24 @@ from dataclasses import dataclass
 
 from ridotto.core.vector import Layout
 from ridotto.errors import PlanError
-from ridotto.privacy.event import DiscreteGaussianEvent, GaussianEvent
+from ridotto.privacy.closed_form import rounded_l1
+from ridotto.privacy.event import (
+    DiscreteGaussianEvent,
+    GaussianEvent,
+    MatrixGaussianEvent,
+    PureEvent,
+    Relation,
+    SkellamEvent,
+)
+from ridotto.privacy.noise.banded import GRID_BITS, BandedNoise, column_norm
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
-from ridotto.privacy.noise.ring import honest_participants, local_sigma
+from ridotto.privacy.noise.ring import IntegerNoise, honest_participants, local_sigma
 from ridotto.privacy.noise.rounding import rounded_norm_bound
+from ridotto.privacy.noise.skellam import Skellam
 from ridotto.rounds.encoding import Encoding
-from ridotto.rounds.headroom import check_share
+from ridotto.rounds.mechanisms import check_noise
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Mechanism, PrivUnit
 
 SMOOTH = 4.5
 """t^2: what the variance of a real Gaussian is short of the discrete one's."""
@@ -40,10 +52,16 @@ SMOOTH = 4.5
 FINE_SIGMA = 4.0
 """From this sigma of a share on, a sum of shares is one discrete Gaussian: tau is below n * 10^-67."""
 
+BELOW = 1 - 2.0**-48
+"""A noise multiplier is rounded down by more than float64 can be off."""
+
 NOT_CALIBRATED = (
     "the plan says which epsilon may be spent, and not yet how much noise that takes: give noise_multiplier, or let "
     "ridotto.simulate or rounds.private.calibrated work it out for a number of rounds"
 )
+
+NoiseEvent = GaussianEvent | DiscreteGaussianEvent | SkellamEvent | MatrixGaussianEvent | PureEvent
+"""What a round of some mechanism is to an accountant."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,9 @@ class RoundNoise:
     """Hold the noise of one opened sum. Nothing here is secret.
 
     scale: units of the ring per 1. bound: the largest l2 norm of what is rounded. sensitivity: D2, the largest l2 norm
-    of a rounded contribution, in units. sigma: of one draw, in units. shares: honest draws that are in an opened sum at
-    least; 1 if the coordinator adds the noise. dimension: entries that are rounded.
+    of a rounded contribution, in units. sigma: of one draw, in units; 0 for reports, which need none. shares: honest
+    draws that are in an opened sum at least; 1 if the coordinator adds the noise, or a contribution has its own.
+    dimension: entries that are rounded. dp: the mechanism; None is as good as any Gaussian one.
     Sensitivity and sigma do not depend on the clip, so rounds with an adaptive one cost alike.
     """
 
@@ -62,20 +81,37 @@ class RoundNoise:
     sigma: float
     shares: int
     dimension: int
+    dp: Mechanism | None = None
 
     @property
-    def source(self) -> DiscreteGaussian:
-        """Return what noise is drawn from."""
-        return DiscreteGaussian(self.sigma)
+    def source(self) -> IntegerNoise:
+        """Return what the noise of one contribution or sum is drawn from."""
+        return Skellam(self.sigma**2) if isinstance(self.dp, DistributedSkellam) else DiscreteGaussian(self.sigma)
 
     @property
-    def event(self) -> GaussianEvent | DiscreteGaussianEvent:
-        """Return what one opened sum is to an accountant (see the top of this file)."""
+    def banded(self) -> BandedNoise | None:
+        """Return what draws the noise of round after round; None where rounds have noise of their own."""
+        return BandedNoise(self.dp.bands, self.sigma) if isinstance(self.dp, BandedGaussian) else None
+
+    @property
+    def event(self) -> NoiseEvent:
+        """Return what one opened sum is to an accountant (see the top of this file).
+
+        For banded noise: what one more participation costs, however many rounds are opened.
+        """
+        match self.dp:
+            case PrivUnit(report_epsilon=float(epsilon)):
+                return PureEvent(epsilon, Relation.REPLACE_ONE)
+            case DistributedSkellam():
+                l1 = rounded_l1(self.sensitivity, self.dimension)
+                return SkellamEvent(l1, self.sensitivity, self.shares * self.sigma**2 * BELOW)
+            case BandedGaussian(bands=bands):
+                fine = math.ldexp(self.sigma, GRID_BITS)
+                noise = math.ldexp(math.sqrt(fine**2 - SMOOTH), -GRID_BITS) / self.sensitivity * BELOW
+                return MatrixGaussianEvent(noise, column_norm(bands))
         if self.sigma < FINE_SIGMA:
             return DiscreteGaussianEvent(self.sensitivity, self.sigma, self.shares, self.dimension)
-        variance = self.shares * self.sigma**2 - SMOOTH
-        # Rounded down by more than float64 can be off.
-        return GaussianEvent(math.sqrt(variance) / self.sensitivity * (1 - 2.0**-48))
+        return GaussianEvent(math.sqrt(self.shares * self.sigma**2 - SMOOTH) / self.sensitivity * BELOW)
 
 
 def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
@@ -94,7 +130,7 @@ def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
     if units is None:
         raise PlanError("dp needs a clip")
     shares = honest_participants(plan.least, plan.least - plan.honest) if plan.shares > 1 else plan.shares
-    sigma = local_sigma(plan.dp.noise_multiplier * units, shares)
-    check_share(plan.bits, sigma)
+    sigma = 0.0 if plan.multiplier == 0 else local_sigma(plan.multiplier * units, shares)
+    check_noise(plan, plan.dp, sigma)
     sensitivity = rounded_norm_bound(units, encoding.entries)
-    return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, encoding.entries)
+    return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, encoding.entries, plan.dp)

@@ -25,6 +25,7 @@ from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.errors import DataError, LocalProtocolError, PlanError
 from ridotto.privacy.clip import clip_factor
+from ridotto.privacy.noise.centred import encode_centred
 from ridotto.privacy.noise.encode import encode_private
 from ridotto.privacy.noise.ring import add_noise
 from ridotto.privacy.noise.words import Words
@@ -256,6 +257,10 @@ class Pipeline:
             # The bit is scaled with the rest, so that clipping costs no pass of its own.
             bit = self.encoding.bit * BIT_SLACK * (within - 0.5) / factor
             vector, norm = np.append(vector, np.float32(bit)), math.hypot(norm, bit)
+        if noise.centred:
+            bits, sigma = self.plan.bits, noise.sigma
+            encode_centred(vector, noise.scale, noise.bound, sigma, words, bits, out, factor=factor, norm=norm)
+            return
         share = noise.source if isinstance(self.plan.dp, DistributedGaussian) else None
         encode_private(vector, noise.scale, noise.bound, share, words, self.plan.bits, out, factor=factor, norm=norm)
 

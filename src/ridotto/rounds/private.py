@@ -20,6 +20,7 @@ from ridotto.errors import LocalProtocolError, PlanError
 from ridotto.privacy.account import Accountant, Cost, calibrate, cost
 from ridotto.privacy.event import Budget, Event, Relation, Repeated, Sampled, Sampling
 from ridotto.privacy.statement import PrivacyStatement, Unit
+from ridotto.rounds.clipping import LARGEST_DEVIATION, AdaptiveClip
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.plan import CentralGaussian, Plan
 
@@ -92,11 +93,19 @@ def calibrated(plan: Plan, rounds: int, size: int | Layout, draw: Draw = EVERYBO
     """
     if plan.dp is None or plan.dp.noise_multiplier is not None or plan.dp.epsilon is None:
         return plan
+    loose = _with_loose_bits(plan)
 
     def event(noise: float) -> Event:
-        return Repeated(round_event(with_noise(plan, noise), size, draw), rounds)
+        return Repeated(round_event(with_noise(loose, noise), size, draw), rounds)
 
     return with_noise(plan, calibrate(plan.dp.epsilon, plan.dp.delta, event, draw.relation))
+
+
+def _with_loose_bits(plan: Plan) -> Plan:
+    """Let the bits of an adaptive clip get any noise while it is searched for: their weight is no part of the cost."""
+    if not isinstance(plan.clip, AdaptiveClip):
+        return plan
+    return msgspec.structs.replace(plan, clip=msgspec.structs.replace(plan.clip, deviation=LARGEST_DEVIATION))
 
 
 def with_noise(plan: Plan, noise_multiplier: float) -> Plan:

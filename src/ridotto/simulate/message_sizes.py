@@ -85,8 +85,8 @@ def announce_bytes(plan: Plan, size: int | Layout, members: int, number: int, na
     number: of the round. name_bytes: length of a member's name.
     """
     # A round's number matters by its own size only: all of one size share an entry of the cache.
-    size = len(msgspec.msgpack.encode(number))
-    stand_in = {1: 0, 2: 1 << 7, 3: 1 << 8, 5: 1 << 16}.get(size, 1 << 32)
+    width = len(msgspec.msgpack.encode(number))
+    stand_in = {1: 0, 2: 1 << 7, 3: 1 << 8, 5: 1 << 16}.get(width, 1 << 32)
     return _announce_bytes(plan.encode(), size, members, stand_in, name_bytes)
 
 

@@ -138,20 +138,26 @@ UNLIMITED: Mapping[str, float] = {"epsilon": math.inf}
 
 
 def row(
-    outcome: Outcome, tested: Mapping[str, float], test_s: float, spent: Mapping[str, float] = UNLIMITED
+    outcome: Outcome,
+    tested: Mapping[str, float],
+    test_s: float,
+    spent: Mapping[str, float] = UNLIMITED,
+    parameters: int = 0,
 ) -> dict[str, Any]:
     """Make the line of the history that tells of one round.
 
     round: from 1. test_*: measured on the test data with the model after the round. train_*: weighted means over the
     participants, from the sum, each measured as its trainer does; None if the round failed. asked: clients of the
     cohort. participants, examples: in the sum. lost: names. refused, dropped: names and reasons; dropped are clients
-    whose training failed. epsilon: of differential privacy, spent until here, infinite without any; epsilon_left: of
-    the budget, if there is one. saturated: entries cut off at value_range. bytes_up, bytes_down: of a member of the
-    cohort, on average. seconds_*: of the wall clock, for training, for the secure sum and the step of the model, and
-    for the test; these alone differ between two runs of one seed. virtual_s: how long the round took in virtual time.
-    secure_sum: "machines" if the real protocol ran, "modelled" if its costs were computed; then
-    modelled_participant_cpu_s, modelled_coordinator_cpu_s are what it would have taken a participant on average, and
-    the coordinator. failure: why there is no new model, or nothing.
+    whose training failed. excluded: names, of those whose sum a robust rule left out. clip: the largest norm of an
+    update, if there was one; clipped: how many were longer, under differential privacy an estimate or unknown. epsilon:
+    of differential privacy, spent until here, infinite without any; epsilon_left: of the budget, if there is one.
+    saturated: entries cut off at value_range. bytes_up, bytes_down: of a member of the cohort, on average. compression:
+    how often bytes_up goes into the model's size in float32; parameters: d. seconds_*: of the wall clock, for training,
+    for the secure sum and the step of the model, and for the test; these alone differ between two runs of one seed.
+    virtual_s: how long the round took in virtual time. secure_sum: "machines" if the real protocol ran, "modelled" if
+    its costs were computed; then modelled_participant_cpu_s, modelled_coordinator_cpu_s are what it would have taken a
+    participant on average, and the coordinator. failure: why there is no new model, or nothing.
     """
     record, asked = outcome.record, max(1, outcome.asked)
     return {
@@ -163,10 +169,14 @@ def row(
         "lost": _listed(list(outcome.lost)),
         "refused": _listed([f"{name}: {why}" for name, why in outcome.refused.items()], "; "),
         "dropped": _listed([f"{name}: {why}" for name, why in outcome.dropped.items()], "; "),
+        "excluded": _listed(list(outcome.excluded)),
         "examples": record.examples,
+        "clip": record.clip,
+        "clipped": record.clipped,
         **spent,
         "saturated": record.saturated,
         "bytes_up": round(outcome.bytes_up / asked),
+        "compression": 4 * parameters * asked / outcome.bytes_up if outcome.bytes_up else None,
         "bytes_down": round(outcome.bytes_down / asked),
         "seconds_train": outcome.train_s,
         "seconds_sum": outcome.sum_s,

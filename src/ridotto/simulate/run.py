@@ -138,7 +138,7 @@ class Run:
         if evaluate and self._test is not None:
             tested = self._evaluate(number)
         self._asked = 0
-        self._take(outcome, row(outcome, tested, perf_counter() - started, self._spent()))
+        self._take(outcome, row(outcome, tested, perf_counter() - started, self._spent(), self._vault.layout.length))
         if self._folder is not None and monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
             self._checkpoint().write(self._folder)
             self._saved_at = monotonic()

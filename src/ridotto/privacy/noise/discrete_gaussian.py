@@ -7,8 +7,8 @@ true of what a computer really does, because only integers are drawn, from table
 How exact. The samples' statistical distance to N_Z(0, sigma^2) is at most `distance` each, always below 2^-66:
 
 - sigma <= 200: one table of the integers up to 10.6 sigma. Its weights are 256-bit integers, k off by at most
-  2 k^2 + 2 k units (see `_weights`), which is below 2^-230; the mass beyond the table is below 2^-80; and the table
-  rounds to 80 bits: (number of values) * 2^-81 (see `table.py`).
+  2 k^2 + 2 k units (see `gaussian_weights`), which is below 2^-230; the mass beyond the table is below 2^-80; and the
+  table rounds to 80 bits: (number of values) * 2^-81 (see `table.py`).
 - larger sigma, up to 2^40: X = B * Y + Z with Y, Z discrete Gaussians of parameters s1, s2 such that
   sigma^2 = B^2 s1^2 + s2^2 exactly, as fractions. Then P(X = x) is exp(-x^2 / (2 sigma^2)) times
   sum over y of exp(-(y - c)^2 / (2 t^2)) for some c that depends on x, with t = s1 s2 / sigma. By Poisson's summation
@@ -144,11 +144,11 @@ def _decompose(sigma: float) -> tuple[_Part, ...]:
 
 @lru_cache(maxsize=64)
 def _table(variance: Fraction) -> InversionTable:
-    weights = _weights(variance, math.ceil(TAIL * Fraction(math.sqrt(variance))) + 1)
+    weights = gaussian_weights(variance, math.ceil(TAIL * Fraction(math.sqrt(variance))) + 1)
     return InversionTable(weights[:0:-1] + weights, 1 - len(weights))
 
 
-def _weights(variance: Fraction, last: int) -> list[int]:
+def gaussian_weights(variance: Fraction, last: int) -> list[int]:
     """Return exp(-k^2 / (2 variance)) * 2^256 for k = 0 to `last`, each off by at most 2 k^2 + 2 k.
 
     With q = exp(-1 / (2 variance)), the weight k + 1 is the weight k times q^(2k + 1). Each product of two numbers up
