@@ -7,6 +7,7 @@ is refused is told why, by a last message, and its connection is closed.
 
 from __future__ import annotations
 
+import heapq
 import selectors
 import socket
 import ssl
@@ -98,7 +99,7 @@ class Service:
                 case Send(to, message):
                     self._send(to, message)
                 case Wake(at):
-                    self._wakes.append(at)
+                    heapq.heappush(self._wakes, at)
 
     def _send(self, to: str, message: Message) -> None:
         connection = self._connections.get(to)
@@ -114,8 +115,9 @@ class Service:
 
     def _watch(self, connection: Connection) -> None:
         """Wait for room to write only where something is to be written."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.waiting else 0)
-        if self._selector.get_key(connection.socket).events != wanted:
+        if connection.waiting != connection.watched:
+            connection.watched = connection.waiting
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.waiting else 0)
             self._selector.modify(connection.socket, wanted, connection)
 
     def _drop(self, connection: Connection, why: str, last: Message | None = None) -> None:
@@ -175,8 +177,9 @@ class Service:
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
-        if self._wakes and min(self._wakes) <= now:
-            self._wakes = [at for at in self._wakes if at > now]
+        if self._wakes and self._wakes[0] <= now:
+            while self._wakes and self._wakes[0] <= now:
+                heapq.heappop(self._wakes)
             self._carry_out(self._machine.expire(now))
         for wrapped in [wrapped for wrapped, until in self._greeting.items() if until <= now]:
             self._hang_up(wrapped)
@@ -197,7 +200,7 @@ class Service:
         now = time.monotonic()
         if any(name not in self._connections for name in self._calls):
             return max(0.0, min(self._call_at - now, 0.1))
-        return max(0.0, min([1.0, *(at - now for at in self._wakes)]))
+        return max(0.0, min(1.0, self._wakes[0] - now)) if self._wakes else 1.0
 
     def _close(self) -> None:
         for connection in self._connections.values():

@@ -38,6 +38,10 @@ class Contact:
     certificate: Path
 
 
+RECORD_BYTES = 1 << 14
+"""Most that one record of TLS holds: a full one is seldom the last (RFC 8446, section 5.1)."""
+
+
 class Pins:
     """Know the others by their certificates, and set connections up.
 
@@ -96,7 +100,7 @@ class Pins:
 class Connection:
     """Send and receive messages on an established connection, without ever waiting.
 
-    name: who is at the other end.
+    name: who is at the other end. watched: whether a driver waits for room to write, which is the driver's to set.
     """
 
     def __init__(self, wrapped: ssl.SSLSocket, name: str) -> None:
@@ -105,6 +109,7 @@ class Connection:
         self.name = name
         self._reader = Reader(name)
         self._outgoing: deque[memoryview] = deque()
+        self.watched = False
 
     @property
     def waiting(self) -> bool:
@@ -143,6 +148,9 @@ class Connection:
             if not count:
                 raise UnreachableError(f"{self.name} closed the connection")
             yield from self._reader.filled(count)
+            if count < RECORD_BYTES and not self.socket.pending():
+                # Nothing more is here, or a selector will say so: asking again would cost an exception.
+                return
 
     def close(self) -> None:
         """Let go. The other end sees it."""
