@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ridotto.core.packing import pack
+from ridotto.core.packing import pack, packed_size
 from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.sparse_packing import pack_shorter
 from ridotto.core.tensors import read_model
 from ridotto.core.wire import digest
 from ridotto.crypto.prg import Mask, add_masks
 from ridotto.errors import ConfigError, DataError
 from ridotto.learn.algorithms import Report
 from ridotto.learn.trainer import LocalResult
+from ridotto.rounds.compression import TopK
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.messages import Apply
-from ridotto.rounds.plan import Algorithm, Optimiser, Plan
+from ridotto.rounds.plan import Algorithm, Ideal, Optimiser, Plan, Risk
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.tasks import Open
 from tests.rounds.federation import LAYOUT, examples_of, loss_of, make_plan, mean_of, update_of
@@ -69,6 +71,29 @@ def test_opening_removes_the_masks() -> None:
     assert not vault.open(Open(SID, ())).zero
     assert vault.open(Open(SID, masks)).zero
     np.testing.assert_array_equal(vault.sums[SID], vector_of(vault, 3))
+
+
+def test_a_sparse_vector_is_folded_as_the_dense_one_is() -> None:
+    plan = make_plan(protocol=Ideal(), compress=(TopK(0.3),), i_know=(Risk.NO_PROTECTION, Risk.SMALL_COHORT))
+    sparse, dense = make_vault(plan), make_vault(plan)
+    for index in range(3):
+        vector = sparse.pipeline.encode(
+            update_of(index), 10, {"loss": 0.5}, SeededDice(insecure_seeded_rng(index)), seed=bytes(32)
+        )
+        data = pack_shorter(vector, plan.bits)
+        assert len(data) < packed_size(len(vector), plan.bits)
+        sparse.fold(SID, data)
+        dense.fold(SID, pack(vector, plan.bits))
+    np.testing.assert_array_equal(sparse.sums[SID], dense.sums[SID])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\xff" * 20, bytes(8)])
+def test_a_short_vector_that_is_no_sparse_form_counts_as_missing(data: bytes) -> None:
+    """Its message was accepted, so the count lane must say that nothing came, whatever the bytes are."""
+    vault = make_vault()
+    fold(vault, SID, 0, 1)
+    vault.fold(SID, data)
+    assert vault.open(Open(SID, ())).count == 2
 
 
 def test_a_wild_count_lane_fits_its_message() -> None:

@@ -175,6 +175,11 @@ def quantizer(compress: Sequence[Compression]) -> Quantize | None:
     return next((part for part in compress if isinstance(part, Quantize)), None)
 
 
+def leaves_zeros(compress: Sequence[Compression]) -> bool:
+    """Tell whether compressed updates are mostly zeros, which `ideal` sums then leave out on the wire."""
+    return any(isinstance(part, TopK | Ternary) for part in compress)
+
+
 def check_compression(compress: Sequence[Compression], ideal: bool, private: bool, clipped: bool, plain: bool) -> None:
     """Refuse compression that makes no sense, or not with the rest of a plan.
 

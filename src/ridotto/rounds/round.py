@@ -36,6 +36,7 @@ from ridotto.errors import (
 )
 from ridotto.learn.robust.groups import group_of
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.compression import leaves_zeros
 from ridotto.rounds.dice import Dice, SeededDice
 from ridotto.rounds.messages import (
     ANNOUNCE_CONTEXT,
@@ -54,7 +55,7 @@ from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
 from ridotto.rounds.spending import Spending
-from ridotto.secagg.protocols import PROTOCOLS, SumCoordinator
+from ridotto.secagg.protocols import SumCoordinator, sum_protocol
 from ridotto.secagg.session import Member, Session, SessionResult, Timeouts, session_id
 from ridotto.secagg.tasks import Opened
 
@@ -135,8 +136,9 @@ class CoordinatorRound:
         self._identity = identity
         self._sessions = {session_id(session): session for session in make_sessions(attempt)}
         timeouts = Timeouts(attempt.plan.train_s, attempt.plan.phase_s)
+        protocol = sum_protocol(attempt.plan.protocol_name, leaves_zeros(attempt.plan.compress))
         self._sums: dict[bytes, SumCoordinator] = {
-            sid: PROTOCOLS[session.protocol].coordinator(session, timeouts) for sid, session in self._sessions.items()
+            sid: protocol.coordinator(session, timeouts) for sid, session in self._sessions.items()
         }
         self._sid_of = {member.name: sid for sid, session in self._sessions.items() for member in session.members}
         self._closed: dict[bytes, SessionRecord] = {}
@@ -375,7 +377,7 @@ class ParticipantRound:
         vector = pipeline.encode(
             trained.update, trained.examples, trained.metrics, self._dice, words=words, seed=session.nonce
         )
-        half = PROTOCOLS[session.protocol].participant
+        half = sum_protocol(session.protocol, leaves_zeros(announce.plan.compress)).participant
         self._sum = half(session, self._me, self._identity, vector, self._rng)
         return _without_finish(self._sum.start(now))
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import Buffer
-from ridotto.core.packing import unpack
+from ridotto.core.packing import packed_size
 from ridotto.core.rng import SEED_BYTES, Rng
+from ridotto.core.sparse_packing import unpack_either
 from ridotto.core.tensors import write_model
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.core.wire import digest, sentence
@@ -126,8 +127,12 @@ class Vault:
         """Add one packed vector to a session's sum. Its length was checked by the session's machine.
 
         Bits that a liar set in the padding are dropped: its message was accepted, so the vector must go into the sum.
+        Of a shorter vector that is no sparse form, nothing is left; then the count lane says that one is missing.
         """
-        vector = unpack(self._without_padding(attachment), self.plan.bits, self.pipeline.length)
+        try:
+            vector = unpack_either(self._without_padding(attachment), self.plan.bits, self.pipeline.length)
+        except DataError:
+            vector = np.zeros(self.pipeline.length, container(self.plan.bits))
         total = self.sums.get(sid)
         if total is None:
             self.sums[sid] = vector.astype(container(self.plan.bits), copy=True)
@@ -214,7 +219,8 @@ class Vault:
 
     def _without_padding(self, attachment: Buffer) -> Buffer:
         used = self.pipeline.length * self.plan.bits % 8
-        if not used or not memoryview(attachment)[-1] >> used:
+        whole = len(attachment) == packed_size(self.pipeline.length, self.plan.bits)
+        if not whole or not used or not memoryview(attachment)[-1] >> used:
             return attachment
         cleared = bytearray(attachment)
         cleared[-1] &= (1 << used) - 1

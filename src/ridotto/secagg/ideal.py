@@ -5,6 +5,8 @@ sees every update. Two steps:
 
     participant -> coordinator   Plain (vector)
     coordinator                  opens the sum when everyone has answered or time is up
+
+A vector that is mostly zeros may travel in the form of `core.sparse_packing`, which is shorter.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from ridotto.core.fixedpoint import IntVector
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Send, Wake
 from ridotto.core.packing import pack, packed_size
 from ridotto.core.rng import Rng
+from ridotto.core.sparse_packing import pack_shorter
 from ridotto.core.wire import Message, digest
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import LocalProtocolError, PeerProtocolError, RoundFailedError
@@ -22,12 +25,17 @@ from ridotto.secagg.tasks import Fold, Open, Opened
 
 
 class IdealParticipant:
-    """Send one vector. Takes what every participant half takes; the key and `rng` are not needed here."""
+    """Send one vector. Takes what every participant half takes; the key and `rng` are not needed here.
 
-    def __init__(self, session: Session, me: str, identity: IdentityKey, vector: IntVector, rng: Rng) -> None:
+    sparse: leave out zeros where that is shorter. Only for plans that make many: then uploads differ in size.
+    """
+
+    def __init__(
+        self, session: Session, me: str, identity: IdentityKey, vector: IntVector, rng: Rng, *, sparse: bool = False
+    ) -> None:
         index_of(session, me)
         self._sid = session_id(session)
-        self._packed = pack(vector, session.bits)
+        self._packed = (pack_shorter if sparse else pack)(vector, session.bits)
 
     def start(self, now: float) -> list[Effect]:
         """Send the vector; nothing remains to be done."""
@@ -44,9 +52,13 @@ class IdealParticipant:
 
 
 class IdealCoordinator:
-    """Add up what comes until everyone has answered or `timeouts.first_s` have passed."""
+    """Add up what comes until everyone has answered or `timeouts.first_s` have passed.
 
-    def __init__(self, session: Session, timeouts: Timeouts) -> None:
+    sparse: vectors may be shorter. Whether one is a sparse form shows only where it is folded.
+    """
+
+    def __init__(self, session: Session, timeouts: Timeouts, *, sparse: bool = False) -> None:
+        self._sparse = sparse
         self._session = session
         self._timeouts = timeouts
         self._sid = session_id(session)
@@ -101,8 +113,9 @@ class IdealCoordinator:
             return []
         if self._closed:
             raise PeerProtocolError(sender, "its vector came too late")
-        if message.size != self._size:
-            raise PeerProtocolError(sender, f"its vector has {message.size} bytes, expected {self._size}")
+        if message.size > self._size or (message.size < self._size and not self._sparse):
+            most = " at most" if self._sparse else ""
+            raise PeerProtocolError(sender, f"its vector has {message.size} bytes, expected {self._size}{most}")
         self._left.pop(sender, None)
         self._included[sender] = message.digest
         fold: list[Effect] = [Do(Fold(self._sid, sender, message.digest))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ridotto.core.fixedpoint import IntVector
@@ -42,3 +43,12 @@ PROTOCOLS: dict[str, SumProtocol] = {
     "pairwise": SumProtocol(PAIRWISE_MESSAGES, PairwiseParticipant, PairwiseCoordinator),
 }
 """By name, as plans and sessions spell it."""
+
+_SPARSE_IDEAL = SumProtocol(
+    IDEAL_MESSAGES, partial(IdealParticipant, sparse=True), partial(IdealCoordinator, sparse=True)
+)
+
+
+def sum_protocol(name: str, sparse: bool = False) -> SumProtocol:
+    """Return a protocol by its name. sparse: vectors are mostly zeros, which `ideal` then leaves out."""
+    return _SPARSE_IDEAL if sparse and name == "ideal" else PROTOCOLS[name]
