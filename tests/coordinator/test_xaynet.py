@@ -20,7 +20,7 @@ from ridotto.crypto.sodium import SigningKey
 from ridotto.errors import DataError
 from ridotto.secagg.xaynet.bincode import decode_keys, decode_model, decode_parameters
 from ridotto.secagg.xaynet.client import XaynetParticipant
-from ridotto.secagg.xaynet.machine import RoundDone, RoundFailed
+from ridotto.secagg.xaynet.machine import RoundDone, RoundFailed, XaynetCoordinator
 from ridotto.secagg.xaynet.settings import PhaseLimits
 from ridotto.secagg.xaynet.sortition import Role
 from ridotto.secagg.xaynet.wire import SEALED_SEED_BYTES
@@ -142,6 +142,17 @@ async def test_time_ends_phases_and_failures_are_told() -> None:
         while (await client.get("/params")).content == before:
             await asyncio.sleep(0.005)
     assert failures[0].error.code == "TOO_FEW"
+
+
+async def test_a_step_that_raises_when_time_is_up_stops_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(XaynetCoordinator, "expire", fail)
+    soon = PhaseLimits(least=1, most=1, min_s=0, max_s=0.02)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        async with serving(settings=make_settings(sum=soon)):
+            await asyncio.sleep(0.2)
 
 
 async def test_a_hook_that_raises_stops_the_service() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from ridotto.errors import ConfigError
+from ridotto.secagg.xaynet.config import Bound, Data, Group, MaskConfig, Models
 from tests.coordinator.xaynet_clients import OWN, model, scalar
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,10 +61,20 @@ def check(result: dict[str, Any], first: bool) -> None:
     assert result["rounded"] == [float(np.float32(float(value))) for value in mean]
 
 
-def test_real_clients_get_the_exact_weighted_mean_twice_in_a_row() -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        MaskConfig(),
+        pytest.param(MaskConfig(Group.POWER2, Data.F64, Bound.B2, Models.M6), marks=pytest.mark.slow),
+        pytest.param(MaskConfig(Group.INTEGER, Data.F32, Bound.BMAX, Models.M12), marks=pytest.mark.slow),
+        pytest.param(MaskConfig(Group.PRIME, Data.F32, Bound.B6, Models.M9), marks=pytest.mark.slow),
+    ],
+    ids=lambda config: config.to_bytes().hex(),
+)
+def test_real_clients_get_the_exact_weighted_mean_twice_in_a_row(config: MaskConfig) -> None:
     if find_spec("xaynet_sdk") is None:
         pytest.skip("xaynet's own client is not installed: pip install xaynet-sdk-python==0.1.0")
-    with process("xaynet_server", 0) as server:
+    with process("xaynet_server", 0, config.to_bytes().hex()) as server:
         url = line(server)
         assert url.startswith("http://127.0.0.1:")
         with process("xaynet_clients", url, CLIENTS) as clients:

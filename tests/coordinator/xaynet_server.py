@@ -1,4 +1,7 @@
-"""A coordinator for xaynet's clients, in a process of its own: prints its URL, then a line of JSON for each round."""
+"""A coordinator for xaynet's clients, in a process of its own: prints its URL, then a line of JSON for each round.
+
+`python xaynet_server.py PORT [CONFIGURATION]`: four bytes in hex, as messages have them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from numpy.typing import NDArray
 from ridotto.coordinator.serve import ServerSettings
 from ridotto.coordinator.xaynet_serve import serve_xaynet
 from ridotto.errors import RidottoError
+from ridotto.secagg.xaynet.config import MaskConfig, MaskConfigPair
 from ridotto.secagg.xaynet.machine import RoundDone, RoundFailed
 from ridotto.secagg.xaynet.settings import PhaseLimits, XaynetSettings
 
+CONFIG = MaskConfig.from_bytes(bytes.fromhex(sys.argv[2]), "caller") if len(sys.argv) > 2 else MaskConfig()
+
 SETTINGS = XaynetSettings(
     length=16,
+    configs=MaskConfigPair(CONFIG, CONFIG),
     sum_chance=0.35,
     update_chance=1.0,
     sum=PhaseLimits(least=1, most=8, min_s=0.8, max_s=4),

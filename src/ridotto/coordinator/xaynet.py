@@ -17,9 +17,10 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -130,7 +131,8 @@ class XaynetService:
             length = body_length(request, self._machine.box_limit)
             async with self._budget.hold(length):
                 box = bytes(await FrameBody(request, length).rest())
-                await self._step(partial(self._machine.receive, box))
+                # A client that hangs up must not cut a step in two.
+                await asyncio.shield(self._spawn(self._step(partial(self._machine.receive, box))))
         except PeerProtocolError as refusal:
             _log.info("refused a message of %s", refusal)
         except RefusalError as refusal:
@@ -159,15 +161,23 @@ class XaynetService:
 
         def wake() -> None:
             self._wakes.discard(handle)
-            task = loop.create_task(self._expire())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._expire())
 
         handle = loop.call_at(at, wake)
         self._wakes.add(handle)
 
     async def _expire(self) -> None:
-        await self._step(self._machine.expire)
+        try:
+            await self._step(self._machine.expire)
+        except Exception as error:
+            self._stop(error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let `work` run to its end, whatever becomes of the request that asked for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _show(self, record: object) -> None:
         """Tell the log and the hooks what has happened."""
@@ -190,7 +200,7 @@ class XaynetService:
             self._stop(error)
 
     def _stop(self, error: Exception) -> None:
-        """End the service with what a hook raised: nobody may train on while results get lost."""
+        """End the service with what a hook or a step raised: nobody may train on while results get lost."""
         stopped = self.stopped
         if stopped is not None:
             stopped.get_loop().call_soon_threadsafe(_fail_once, stopped, error)
