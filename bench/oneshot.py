@@ -19,6 +19,7 @@ from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
 from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
 from ridotto.secagg.committee_roles.choice import choose
 from ridotto.secagg.committee_roles.keys import book_root, signed_key
+from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
 from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
 from ridotto.secagg.oneshot import OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.binding import (
@@ -28,6 +29,7 @@ from ridotto.secagg.oneshot.binding import (
     contribution_statement,
     parcel_info,
 )
+from ridotto.secagg.oneshot.member import forget_checks as forget_signatures
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Parcel, Parcels
 from ridotto.secagg.session import Member, Session
 
@@ -81,6 +83,7 @@ def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
         def contribute(setup=setup, book=book, vector=vector, pool=pool, loops: Loops = LOOPS) -> Send:
+            forget_books()
             rng = insecure_seeded_rng(1)
             machine = OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops)
             return machine.receive(COORDINATOR, book, 0.0)[0]
@@ -117,6 +120,7 @@ def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
     acks = Acks(setup.sid, votes)
 
     def work() -> int:
+        forget_books(), forget_signatures()
         machine = OneshotMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
         sent = [*machine.start(0.0)]
         for message in (book, delivery, included, acks):

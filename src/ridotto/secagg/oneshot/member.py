@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ridotto.core.machine import COORDINATOR, Effect, Finish, Send
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
@@ -23,6 +25,9 @@ from ridotto.secagg.oneshot.binding import (
 )
 from ridotto.secagg.oneshot.messages import Parcel, Parcels, Release
 from ridotto.secagg.oneshot.setup import OneshotSetup
+
+SIGNATURES_KEPT = 2048
+"""Twice the participants of a shard; about 1 MB."""
 
 
 class OneshotMember:
@@ -119,7 +124,7 @@ class OneshotMember:
             self._setup.context, self._book, parcel.participant, parcel.public, parcel.digest
         )
         try:
-            verify(member.key, CONTRIBUTION_CONTEXT, statement, parcel.signature)
+            _verify(member.key, statement, parcel.signature)
         except ProtocolError as error:
             # The coordinator has checked it before, so this is its doing and not the participant's.
             raise _refuse(f"the contribution of {member.name} bears no valid signature") from error
@@ -166,6 +171,18 @@ class OneshotMember:
     def _check_minimum(self, found: int, what: str) -> None:
         if found < self._setup.session.minimum:
             raise _refuse(f"{found} {what}, the minimum is {self._setup.session.minimum}")
+
+
+# A simulation has a whole committee in one process, whose members all verify the same signatures, one member after the
+# other. Only public things are remembered, and only what did verify.
+@lru_cache(maxsize=SIGNATURES_KEPT)
+def _verify(key: bytes, statement: bytes, signature: bytes) -> None:
+    verify(key, CONTRIBUTION_CONTEXT, statement, signature)
+
+
+def forget_checks() -> None:
+    """Verify every signature anew from here on: for whoever measures what it costs."""
+    _verify.cache_clear()
 
 
 def _refuse(why: str) -> PeerProtocolError:
