@@ -1,19 +1,15 @@
 """Print the table: `python -m bench.infer [--repeats 20] [--only A1,L128] [--in-process] [--json]`.
 
 Parties and dealer are three processes of one thread each, with TLS between them, and the client a fourth. Times are
-seconds on the clock, as the client sees them; the median and the best. The floor is the plain forward pass in float32,
-one thread, measured in the same run between the queries.
+those that the client sees; the median and the best. The floor is the plain forward pass in float32 NumPy, one thread,
+measured in the same run between the queries.
 """
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -53,8 +49,9 @@ class Row:
         verdict = "ok" if self.best_ms <= online and self.best_ms + self.offline_ms <= total else "short"
         error = "" if self.largest_error is None else f"{self.largest_error:.4f}"
         return (
-            f"{self.what:5} {self.output:7} {self.online_ms:9.2f} {self.best_ms:9.2f} {self.offline_ms:9.2f} {self.rounds:6} "
-            f"{self.sent_mb:8.3f} {self.plain_ms:8.2f} {self.agreement:7.3f} {error:>8} {online:7.1f} {total:7.1f} {verdict}"
+            f"{self.what:5} {self.output:7} {self.online_ms:9.2f} {self.best_ms:9.2f} {self.offline_ms:9.2f} "
+            f"{self.rounds:6} {self.sent_mb:8.3f} {self.plain_ms:8.2f} {self.agreement:7.3f} {error:>8} {online:7.1f} "
+            f"{total:7.1f} {verdict}"
         )
 
 

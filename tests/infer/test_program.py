@@ -13,7 +13,7 @@ from ridotto.errors import PlanError
 from ridotto.infer import reference
 from ridotto.infer.builder import GraphBuilder
 from ridotto.infer.fixed import Fixed
-from ridotto.infer.graph import AvgPool2d, Flatten, MaxPool2d, Relu, Softmax
+from ridotto.infer.graph import AvgPool2d, Flatten, Gelu, MaxPool2d, Relu, Sigmoid, Softmax, Tanh
 from ridotto.infer.kernels import without_numba
 from ridotto.infer.program import Plan, compile_plan
 from tests.infer.two_parties import classify
@@ -118,6 +118,31 @@ def test_other_encodings() -> None:
     for f, k in ((8, 25), (12, 29), (16, 33)):
         found = classify(graph, x, "logits", insecure_seeded_rng(f), Fixed(f, k))
         assert np.abs(found - reference.fixed_forward(graph, x, f)).max() <= 40
+
+
+@pytest.mark.parametrize("layer", [Sigmoid("smooth"), Tanh("smooth"), Gelu("smooth")])
+@pytest.mark.parametrize("last", [True, False])
+def test_smooth_functions(layer: Any, last: bool) -> None:
+    builder = GraphBuilder()
+    builder.linear("dense", [[1.0]], [0.0])
+    builder.add(layer)
+    if not last:
+        builder.linear("after", [[1.0]], [0.0])
+    graph = builder.build((1,))
+    x = np.linspace(-9, 9, 301, dtype=np.float32).reshape(-1, 1)
+    found = classify(graph, x, "logits", insecure_seeded_rng(1), FIXED)
+    assert np.abs(found - reference.fixed_forward(graph, x, 14)).max() <= 4
+    assert np.abs(found * 2.0**-14 - reference.forward(graph, x)).max() < 2**-9 + 4 * 2**-14
+
+
+def test_a_softmax_at_the_end_does_not_change_the_class() -> None:
+    builder = GraphBuilder()
+    builder.linear("dense", weights(5, 4), weights(5))
+    builder.add(Softmax("soft"))
+    graph = builder.build((4,))
+    x = inputs(graph, 20)
+    found = classify(graph, x, "class", insecure_seeded_rng(1), FIXED)
+    np.testing.assert_array_equal(found, reference.forward(graph, x).argmax(axis=1))
 
 
 def test_refuses_what_has_no_protocol_by_name() -> None:

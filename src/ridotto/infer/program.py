@@ -9,22 +9,27 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from ridotto.errors import PlanError
+from ridotto.infer.approximations import GELU, SIGMOID, TANH, Spline
 from ridotto.infer.argmax import CLASS_LIMIT, Argmax
 from ridotto.infer.average_pool import AveragePool
 from ridotto.infer.ends import Flatten, Logits, Rescale, TakeInput
 from ridotto.infer.fixed import Fixed
-from ridotto.infer.graph import Architecture, AvgPool2d, Conv2d, Layer, Linear, MaxPool2d
+from ridotto.infer.graph import Architecture, AvgPool2d, Conv2d, Gelu, Layer, Linear, MaxPool2d, Sigmoid, Softmax, Tanh
 from ridotto.infer.graph import Flatten as FlattenLayer
 from ridotto.infer.graph import Relu as ReluLayer
 from ridotto.infer.linear import MaskedProduct
 from ridotto.infer.max_pool import MaxPool
 from ridotto.infer.relu import Relu
 from ridotto.infer.ring import Geometry
+from ridotto.infer.smooth import Smooth
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Masks, ModelShares, Narrow, Prepared, Rounds, Step, Wire
 
 Output = Literal["class", "logits"]
 """What the client learns: the class of each example and nothing else, or all outputs."""
+
+SPLINES: dict[type[Layer], Spline] = {Sigmoid: SIGMOID, Tanh: TANH, Gelu: GELU}
+"""The tables of the layers that are one spline."""
 
 DOMAIN = b"ridotto/1 infer plan\x00"
 """What stands before an encoded plan when it is hashed."""
@@ -109,7 +114,7 @@ class _Compiler:
         architecture = self._plan.architecture
         self._steps = [TakeInput(self._wire(architecture.input_shape))]
         shape = architecture.input_shape
-        for layer in _pool_first(architecture.layers):
+        for layer in _needed(architecture.layers, self._plan.output):
             output = layer.output_shape(shape)
             self._add(layer, self._wire(output))
             shape = output
@@ -144,6 +149,11 @@ class _Compiler:
                 self._wide = False
             case FlattenLayer():
                 self._steps.append(Flatten())
+            case Sigmoid() | Tanh() | Gelu():
+                self._narrow()
+                start, slope, turns = SPLINES[type(layer)].integers(self._f)
+                self._steps.append(Smooth(output, self._k, start, slope, tuple(turns)))
+                self._wide = True
             case _:
                 raise PlanError(str(layer.refuse("there is no protocol for it in this version")))
 
@@ -164,9 +174,14 @@ class _Compiler:
         self._steps.append(Argmax(self._plan.batch, shape[0], self._k))
 
 
-def _pool_first(layers: tuple[Layer, ...]) -> list[Layer]:
-    """Put each ReLU behind the max-pool that follows it: the same result, with a part of the comparisons."""
+def _needed(layers: tuple[Layer, ...], output: Output) -> list[Layer]:
+    """Put each ReLU behind the max-pool that follows it: the same result, with a part of the comparisons.
+
+    For the class, leave a softmax at the end out: it does not change which number is largest.
+    """
     ordered = list(layers)
+    if output == "class" and isinstance(ordered[-1], Softmax):
+        ordered.pop()
     for place in range(len(ordered) - 1):
         if isinstance(ordered[place], ReluLayer) and isinstance(ordered[place + 1], MaxPool2d):
             ordered[place], ordered[place + 1] = ordered[place + 1], ordered[place]
