@@ -12,7 +12,8 @@ from ridotto.core.vector import Field, Layout
 from ridotto.crypto.prg import DitherStream, dither
 from ridotto.errors import DataError
 from ridotto.rounds.dice import RankedDice, SeededDice, stride
-from ridotto.rounds.pipeline import BLOCK_ELEMENTS, METRIC_STEPS, Pipeline
+from ridotto.rounds.metrics import METRIC_STEPS
+from ridotto.rounds.pipeline import BLOCK_ELEMENTS, Pipeline
 from ridotto.rounds.plan import Pairwise, Plan, Risk
 from tests.rounds.federation import make_plan
 

@@ -26,7 +26,8 @@ from ridotto.errors import DataError, MissingExtraError
 from ridotto.learn.trainer import BatchDataError
 from ridotto.privacy.clip import clip_factor, row_norms
 from ridotto.rounds.dice import stride
-from ridotto.rounds.pipeline import METRIC_STEPS, NO_EXAMPLES, Pipeline, missing_metric
+from ridotto.rounds.metrics import METRIC_STEPS, missing_metric
+from ridotto.rounds.pipeline import NO_EXAMPLES, Pipeline
 
 GROUP_ELEMENTS = 1 << 16
 """Entries per step. The scratch memory (512 KiB) stays in a core's L2 cache; measured best of 2^13 to 2^17."""

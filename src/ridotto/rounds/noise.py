@@ -37,6 +37,7 @@ from ridotto.privacy.event import (
     SkellamEvent,
 )
 from ridotto.privacy.noise.banded import GRID_BITS, BandedNoise, column_norm
+from ridotto.privacy.noise.centred import GRID, needs_centres
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.ring import IntegerNoise, honest_participants, local_sigma
 from ridotto.privacy.noise.rounding import rounded_norm_bound
@@ -44,7 +45,7 @@ from ridotto.privacy.noise.skellam import Skellam
 from ridotto.rounds.encoding import Encoding
 from ridotto.rounds.mechanisms import check_noise
 from ridotto.rounds.plan import Plan
-from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Mechanism, PrivUnit
+from ridotto.rounds.settings import BandedGaussian, DistributedGaussian, DistributedSkellam, Mechanism, PrivUnit
 
 SMOOTH = 4.5
 """t^2: what the variance of a real Gaussian is short of the discrete one's."""
@@ -54,6 +55,9 @@ FINE_SIGMA = 4.0
 
 BELOW = 1 - 2.0**-48
 """A noise multiplier is rounded down by more than float64 can be off."""
+
+WORTH = 1.001
+"""Rounding that lengthens a clipped update by more is done within the noise: slower, and there is less to hide."""
 
 NOT_CALIBRATED = (
     "the plan says which epsilon may be spent, and not yet how much noise that takes: give noise_multiplier, or let "
@@ -71,7 +75,8 @@ class RoundNoise:
     scale: units of the ring per 1. bound: the largest l2 norm of what is rounded. sensitivity: D2, the largest l2 norm
     of a rounded contribution, in units. sigma: of one draw, in units; 0 for reports, which need none. shares: honest
     draws that are in an opened sum at least; 1 if the coordinator adds the noise, or a contribution has its own.
-    dimension: entries that are rounded. dp: the mechanism; None is as good as any Gaussian one.
+    dimension: entries that are rounded. dp: the mechanism; None is as good as any Gaussian one. centred: draws are
+    around numbers, so that little is rounded before (`privacy.noise.centred`).
     Sensitivity and sigma do not depend on the clip, so rounds with an adaptive one cost alike.
     """
 
@@ -82,6 +87,7 @@ class RoundNoise:
     shares: int
     dimension: int
     dp: Mechanism | None = None
+    centred: bool = False
 
     @property
     def source(self) -> IntegerNoise:
@@ -132,5 +138,9 @@ def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
     shares = honest_participants(plan.least, plan.least - plan.honest) if plan.shares > 1 else plan.shares
     sigma = 0.0 if plan.multiplier == 0 else local_sigma(plan.multiplier * units, shares)
     check_noise(plan, plan.dp, sigma)
-    sensitivity = rounded_norm_bound(units, encoding.entries)
-    return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, encoding.entries, plan.dp)
+    dp, entries = plan.dp, encoding.entries
+    sensitivity = rounded_norm_bound(units, entries)
+    centred = isinstance(dp, DistributedGaussian) and sensitivity > WORTH * units and needs_centres(sigma)
+    if centred:
+        sensitivity = rounded_norm_bound(units * GRID, entries) / GRID
+    return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, entries, dp, centred)

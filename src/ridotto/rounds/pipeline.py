@@ -6,16 +6,15 @@
 Under differential privacy everybody's weight is 1, rounding keeps the l2 norm within a bound, and noise is added in
 integers: by the participants before the lanes go behind, or by the coordinator once lanes are off (`rounds.noise`).
 
-Lanes: the weight, the number of entries that were cut off, whether the clip shortened the update, then one per metric.
-A metric m in [-B, B], a mean over a participant's examples, travels as `round((m + B) / 2B * 2^20) * weight`, so its
-weighted mean comes out of two sums and nobody's own value is ever in clear. Under differential privacy nothing exact
-may travel: no lane tells who was clipped, and the bit of an adaptive clip is an entry that gets noise.
+Lanes: the weight, the number of entries that were cut off, whether the clip shortened the update, then one per metric
+(`rounds.metrics`). Under differential privacy nothing exact may travel: no lane tells who was clipped, the bit of an
+adaptive clip is an entry that gets noise, and metrics are random answers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,25 +31,21 @@ from ridotto.privacy.noise.words import Words
 from ridotto.rounds.clipping import Clip, Clipped, clip_layers, clip_whole, norm_of
 from ridotto.rounds.dice import OWN_WORDS, Dice, NoDice, OwnDice, shared_by
 from ridotto.rounds.encoding import BIT_SLACK, Encoding
+from ridotto.rounds.mechanisms import ANSWERS
+from ridotto.rounds.metrics import METRIC_STEPS, answer_of, from_answers, from_steps, steps_of
 from ridotto.rounds.noise import RoundNoise, noise_of
 from ridotto.rounds.plan import Plan
-from ridotto.rounds.settings import CentralGaussian, DistributedGaussian
+from ridotto.rounds.settings import CentralGaussian
 from ridotto.secagg.lanes import Lanes, LaneSums
-
-METRIC_STEPS = 1 << 20
-"""Resolution of a metric: its range is cut into this many steps."""
 
 BLOCK_ELEMENTS = 1 << 18
 """Entries that are encoded at once, each block with a dither of its own. Only the result is as long as the update:
 memory that a process touches for the first time costs more than encoding into it."""
 
 
+NO_WORDS = "a plan with dp needs secret words for rounding and noise; there is no default"
+
 NO_EXAMPLES = "there are no examples to train on; a participant without data can't take part"
-
-
-def missing_metric(name: str, found: Iterable[str]) -> str:
-    """Return what to tell whose training did not report a metric that the plan asks for."""
-    return f"the plan asks for metric {name!r}; training reported {', '.join(sorted(found)) or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ class Pipeline:
     @cached_property
     def lanes(self) -> Lanes:
         """Return the layout of what follows the update."""
-        metric = METRIC_STEPS * self.plan.max_examples
+        metric = ANSWERS if self.plan.dp is not None else METRIC_STEPS * self.plan.max_examples
         clipped = (1,) if self.counts_clipped else ()
         capacities = (self.plan.max_examples, self.entries, *clipped, *(metric for _ in self.plan.metrics))
         return Lanes(self.plan.bits, self.plan.summed, capacities)
@@ -163,7 +158,7 @@ class Pipeline:
         if examples < 1:
             raise DataError(NO_EXAMPLES)
         weight = min(examples, self.plan.max_examples)
-        steps = [self._steps(name, metrics) * weight for name in sorted(self.plan.metrics)]
+        steps = [self._told(name, metrics, weight, words) for name in sorted(self.plan.metrics)]
         vector = np.empty(self.length, container(self.plan.bits))
         entries = vector[: self.entries]
         if self.plain:
@@ -248,11 +243,16 @@ class Pipeline:
         layout: Layout | None,
         out: IntVector,
     ) -> None:
-        """Clip, round within D2 and add this participant's share of the noise, if it is participants who add it."""
+        """Clip, round within D2 and add this participant's noise, if it is participants who add it; or report."""
         if words is None:
-            raise LocalProtocolError("a plan with dp needs secret words for rounding and noise; there is no default")
+            raise LocalProtocolError(NO_WORDS)
         vector, norm, within = self._measured(update, dice, seed, layout)
         factor = clip_factor(norm, self.encoding.clip)
+        if self.encoding.report is not None:
+            clipped = np.multiply(vector, factor, dtype=np.float64).astype(np.float32)
+            report = self.encoding.report.randomise(clipped, words.child("report"))
+            self._encode_entries(report, 1, dice, (1.0, None), out)
+            return
         if self.encoding.bit:
             # The bit is scaled with the rest, so that clipping costs no pass of its own.
             bit = self.encoding.bit * BIT_SLACK * (within - 0.5) / factor
@@ -261,7 +261,7 @@ class Pipeline:
             bits, sigma = self.plan.bits, noise.sigma
             encode_centred(vector, noise.scale, noise.bound, sigma, words, bits, out, factor=factor, norm=norm)
             return
-        share = noise.source if isinstance(self.plan.dp, DistributedGaussian) else None
+        share = None if self.plan.dp is None or self.plan.dp.central else noise.source
         encode_private(vector, noise.scale, noise.bound, share, words, self.plan.bits, out, factor=factor, norm=norm)
 
     def _measured(self, update: Vector, dice: Dice, seed: bytes, layout: Layout | None) -> tuple[Vector, float, bool]:
@@ -280,7 +280,7 @@ class Pipeline:
         Raises LocalProtocolError if words are needed and not given.
         """
         if self.noise is None or not isinstance(self.plan.dp, CentralGaussian):
-            return total
+            return total  # banded noise remembers, so the vault adds it
         if words is None:
             raise LocalProtocolError("noise of the coordinator needs secret words; there is no default")
         noisy = total.copy()
@@ -305,7 +305,7 @@ class Pipeline:
         if weight < 1:
             raise DataError("the summed weight is 0: nobody had examples")
         self._check_lanes(sums)
-        told, metrics = (rest[:1], rest[1:]) if self.counts_clipped else ([], rest)
+        short, metrics = (rest[:1], rest[1:]) if self.counts_clipped else ([], rest)
         encoded = self.encoding.fixed.decode(total[: self.entries], weight)
         if expected is not None:
             encoded *= np.float32(sums.count / expected)
@@ -315,9 +315,9 @@ class Pipeline:
             mean=self._decompressed(compressed, seed),
             examples=weight,
             participants=sums.count,
-            metrics={name: (2 * steps / weight / METRIC_STEPS - 1) * self.plan.metrics[name] for name, steps in named},
+            metrics={name: self._mean_metric(name, told, weight) for name, told in named},
             saturated=saturated,
-            clipped=float(told[0]) if told else self._estimated_clipped(encoded, sums.count),
+            clipped=float(short[0]) if short else self._estimated_clipped(encoded, sums.count),
             encoded=compressed,
         )
 
@@ -338,15 +338,22 @@ class Pipeline:
         weight, *_ = sums.values
         exact = len(sums.values) - len(self.plan.metrics)
         limits = [sums.count * capacity for capacity in self.lanes.capacities[:exact]]
-        limits += [weight * METRIC_STEPS for _ in self.plan.metrics]
+        limits += [weight * (METRIC_STEPS if self.plan.dp is None else ANSWERS) for _ in self.plan.metrics]
         for found, limit in zip(sums.values, limits, strict=True):
             if found > limit:
                 raise DataError(f"a lane sums to {found}, honest participants reach {limit} at most: somebody lied")
 
-    def _steps(self, name: str, metrics: Mapping[str, float]) -> int:
-        if name not in metrics:
-            raise DataError(missing_metric(name, metrics))
-        value, bound = float(metrics[name]), self.plan.metrics[name]
-        if not np.isfinite(value):
-            raise DataError(f"metric {name!r} is {value}")
-        return round((min(max(value, -bound), bound) + bound) / (2 * bound) * METRIC_STEPS)
+    def _told(self, name: str, metrics: Mapping[str, float], weight: int, words: Words | None) -> int:
+        """Return what goes into a metric's lane."""
+        bound, dp = self.plan.metrics[name], self.plan.dp
+        if dp is None:
+            return steps_of(name, metrics, bound) * weight
+        if words is None or dp.metrics_epsilon is None:
+            raise LocalProtocolError(NO_WORDS)
+        return answer_of(name, metrics, bound, dp.metrics_epsilon, words)
+
+    def _mean_metric(self, name: str, told: int, weight: int) -> float:
+        bound, dp = self.plan.metrics[name], self.plan.dp
+        if dp is None or dp.metrics_epsilon is None:
+            return from_steps(told, weight, bound)
+        return from_answers(told, weight, bound, dp.metrics_epsilon)

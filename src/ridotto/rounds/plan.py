@@ -17,16 +17,21 @@ from ridotto.errors import PlanError
 from ridotto.learn.algorithms import LocalAlgorithm
 from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
 from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, quantizer
-from ridotto.rounds.headroom import check_share, units_with_noise
+from ridotto.rounds.mechanisms import check_private, check_room, spread_of
 from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
 from ridotto.rounds.robustness import Robustness, check_robust
 from ridotto.rounds.settings import (
     Algorithm,
+    BandedGaussian,
     CentralGaussian,
     DistributedGaussian,
+    DistributedSkellam,
     Ideal,
+    LocalGaussian,
+    Mechanism,
     Optimiser,
     Pairwise,
+    PrivUnit,
     Settings,
     make_floats,
     refuse_huge,
@@ -35,12 +40,16 @@ from ridotto.secagg.graph import sparse_parameters
 
 __all__ = [
     "Algorithm",
+    "BandedGaussian",
     "CentralGaussian",
     "DistributedGaussian",
+    "DistributedSkellam",
     "Ideal",
+    "LocalGaussian",
     "Optimiser",
     "Pairwise",
     "Plan",
+    "PrivUnit",
     "Risk",
 ]
 
@@ -63,16 +72,16 @@ LARGEST_SESSION = 10_000
 class Plan(Settings, frozen=True, kw_only=True):
     """Hold every choice of a round.
 
-    cohort: participants of a round at most. minimum: fewest contributions behind one opened sum; None means two
-    thirds of a session, at least 3. protocol: how the sum is kept secret. algorithm: how clients train and what
-    is summed. optimiser: what turns the mean update into the next model. bits: width of an element on the wire, 8 to
-    64. value_range: largest |entry| of a summed vector; entries beyond it are cut off and counted. clip: largest l2
-    norm of an update: a number, `Clip`, `AdaptiveClip`, or None. dp: noise on every opened sum, or None. compress: what
-    makes updates smaller, in order (`rounds.compression`). robust: what is done about liars, or None
-    (`rounds.robustness`). max_examples: largest weight of a participant; more examples count as this many. metrics:
-    name -> largest value of a metric (a mean over examples, from -bound to bound); what is not named here never leaves
-    the device. join_s: how long a round waits for its cohort once the minimum is there. train_s: for training. phase_s:
-    for each message of the secure sum. i_know: risks taken knowingly.
+    cohort: participants of a round at most. minimum: fewest contributions behind one opened sum; None means two thirds
+    of a session, at least 3. protocol: how the sum is kept secret. algorithm: how clients train and what is summed.
+    optimiser: what turns the mean update into the next model. bits: width of an element on the wire, 8 to 64.
+    value_range: largest |entry| of a summed vector; entries beyond it are cut off and counted. clip: largest l2 norm of
+    an update: a number, `Clip`, `AdaptiveClip`, or None. dp: what hides one participant, or None. compress: what makes
+    updates smaller, in order (`rounds.compression`). robust: what is done about liars, or None (`rounds.robustness`).
+    max_examples: largest weight of a participant; more examples count as this many. metrics: name -> largest value of a
+    metric (a mean over examples, from -bound to bound); what is not named here never leaves the device. join_s: how
+    long a round waits for its cohort once the minimum is there. train_s: for training. phase_s: for each message of the
+    secure sum. i_know: risks taken knowingly.
 
     Raises PlanError, with the reason, for a combination that can't work or a risk that is not acknowledged.
     """
@@ -85,7 +94,7 @@ class Plan(Settings, frozen=True, kw_only=True):
     bits: int = DEFAULT_BITS
     value_range: float = 4.0
     clip: float | Clip | AdaptiveClip | None = None
-    dp: DistributedGaussian | CentralGaussian | None = None
+    dp: Mechanism | None = None
     compress: tuple[Compression, ...] = ()
     robust: Robustness | None = None
     max_examples: int = 10_000
@@ -110,7 +119,7 @@ class Plan(Settings, frozen=True, kw_only=True):
         self._check_minimum()
         self._check_risks()
         if self.dp is not None:
-            self._check_private(self.dp, self.algorithm.build())
+            check_private(self, self.dp, self.algorithm.build())
         self._check_room()
 
     def _normalise(self) -> None:
@@ -143,9 +152,7 @@ class Plan(Settings, frozen=True, kw_only=True):
         if self.dp is None:
             FixedPoint(self.bits, self.value_range, self.summed, self.max_examples)
             return
-        units = units_with_noise(self.bits, self.summed, self.multiplier, self.spread)
-        if self.dp.noise_multiplier is not None:
-            check_share(self.bits, self.multiplier * units / math.sqrt(self.shares))
+        check_room(self, self.dp)
 
     def _check_numbers(self) -> None:
         for name in ("join_s", "train_s", "phase_s"):
@@ -198,27 +205,6 @@ class Plan(Settings, frozen=True, kw_only=True):
                 raise PlanError("masks need two: a sum of one contribution is that contribution")
             self.sparse(self.largest_session)
 
-    def _check_private(self, dp: DistributedGaussian | CentralGaussian, chosen: LocalAlgorithm) -> None:
-        """Refuse what noise on the summed update does not cover."""
-        if self.clip is None:
-            raise PlanError("dp needs a clip: noise hides a participant only if its update has a largest norm")
-        if self.max_examples != 1:
-            raise PlanError(
-                "dp counts everybody alike: numbers of examples would travel without noise. "
-                f"Say max_examples = 1 in the plan; it is {self.max_examples}"
-            )
-        if self.metrics:
-            raise PlanError(
-                f"metrics would travel without noise: leave {', '.join(self.metrics)} out of a plan with dp, and "
-                "measure the model on test data"
-            )
-        if not chosen.plain or chosen.sums != 1:
-            raise PlanError(
-                f"{chosen.name} sums more than clipped updates, which dp does not cover yet: take fedavg or fedprox"
-            )
-        if isinstance(self.clip, AdaptiveClip) and dp.noise_multiplier is not None:
-            self.clip.bit_weight(dp.noise_multiplier, self.summed)
-
     def _check_risks(self) -> None:
         for risk, sentence in self.risks().items():
             if risk not in self.i_know:
@@ -248,18 +234,17 @@ class Plan(Settings, frozen=True, kw_only=True):
     @property
     def multiplier(self) -> float:
         """Return z, the noise on the fewest contributions over the bound of one; 0 without noise, or if unknown yet."""
-        return 0.0 if self.dp is None else self.dp.noise_multiplier or 0.0
+        return 0.0 if self.dp is None else self.dp.multiplier
 
     @property
     def shares(self) -> int:
         """Return of how many honest draws the noise of an opened sum is made at least."""
-        return self.honest if isinstance(self.dp, DistributedGaussian) else 1
+        return self.honest if self.dp is not None and self.dp.shared else 1
 
     @property
     def spread(self) -> float:
         """Return the noise on a whole sum over the bound of one contribution: with everybody there, more add theirs."""
-        most = self.summed / self.honest if isinstance(self.dp, DistributedGaussian) else 1.0
-        return self.multiplier * math.sqrt(most)
+        return spread_of(self)
 
     @property
     def individual(self) -> bool:

@@ -6,7 +6,9 @@ here, what depends on several in `rounds.plan`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 import msgspec
 
@@ -14,6 +16,8 @@ from ridotto.errors import PlanError
 from ridotto.learn.algorithms import LocalAlgorithm, algorithm
 from ridotto.learn.strategy import Strategy, strategy
 from ridotto.privacy.event import check_delta, check_epsilon
+from ridotto.privacy.local.privunit import PrivUnitG
+from ridotto.privacy.local.responses import BinaryResponse
 
 SHARD_SIZE = 128
 """Largest complete graph of masks: its 127 masks cost a participant about 60 ms at a million parameters."""
@@ -78,23 +82,53 @@ class Pairwise(Settings, frozen=True, kw_only=True, tag_field="name", tag="pairw
 LARGEST_MULTIPLIER = 1e6
 """More noise than that teaches nothing."""
 
+LARGEST_BANDS = 1024
+"""So many rounds of noise a coordinator keeps at most."""
 
-class _Noise(Settings, frozen=True, kw_only=True):
+
+class _Private(Settings, frozen=True, kw_only=True):
     """Stand above the mechanisms of differential privacy.
 
-    noise_multiplier (z): deviation of the noise on one opened sum over the plan's clip. epsilon: what a training may
-    spend in all; without a noise multiplier, the noise is also chosen such that the planned rounds spend just that.
-    delta: at which; well below one over the number of participants. Neither has a default.
+    delta: at which epsilon is counted; well below one over the number of participants. It has no default. epsilon: what
+    a training may spend in all; without a number for the noise, the noise is also chosen such that the planned rounds
+    spend just that. metrics_epsilon: of every metric in every round, for plans with `metrics`: each participant answers
+    by itself with one bit, which is as private as that whoever sees it (`rounds.metrics`).
     """
 
+    shared: ClassVar[bool] = False
+    """Participants add shares; the noise of a sum is there only if enough of them did."""
+
+    central: ClassVar[bool] = False
+    """The coordinator adds the noise."""
+
+    local: ClassVar[bool] = False
+    """What leaves a participant is private by itself."""
+
     delta: float
-    noise_multiplier: float | None = None
     epsilon: float | None = None
+    metrics_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         refuse_huge(msgspec.structs.asdict(self))
-        make_floats(self, "delta", "noise_multiplier", "epsilon")
+        make_floats(self, "delta", "epsilon", "metrics_epsilon")
         check_delta(self.delta)
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon)
+        if self.metrics_epsilon is not None:
+            BinaryResponse(self.metrics_epsilon)
+
+
+class _Noise(_Private, frozen=True, kw_only=True):
+    """Stand above mechanisms that add noise to a sum.
+
+    noise_multiplier (z): deviation of the noise on one opened sum over the plan's clip. Without, epsilon decides.
+    """
+
+    noise_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        make_floats(self, "noise_multiplier")
         if self.noise_multiplier is None and self.epsilon is None:
             raise PlanError("dp needs noise_multiplier (how much noise), epsilon (how much may be spent), or both")
         if self.noise_multiplier is not None and not 0 < self.noise_multiplier <= LARGEST_MULTIPLIER:
@@ -102,28 +136,157 @@ class _Noise(Settings, frozen=True, kw_only=True):
                 f"noise_multiplier is above 0 and at most {LARGEST_MULTIPLIER:g}, not {self.noise_multiplier}; "
                 "for a plan without noise leave dp out"
             )
-        if self.epsilon is not None:
-            check_epsilon(self.epsilon)
+
+    @property
+    def multiplier(self) -> float:
+        """Return z, or 0 if it is not known yet."""
+        return self.noise_multiplier or 0.0
+
+    def with_noise(self, noise: float) -> Self:
+        """Return the same mechanism with this noise multiplier."""
+        return msgspec.structs.replace(self, noise_multiplier=noise)
+
+    def with_epsilon(self, epsilon: float) -> Self:
+        """Return the same mechanism with its noise yet to be worked out, for this epsilon."""
+        return msgspec.structs.replace(self, noise_multiplier=None, epsilon=epsilon)
 
 
-class DistributedGaussian(_Noise, frozen=True, kw_only=True, tag_field="name", tag="distributed-gaussian"):
+class _SumNoise(_Noise, frozen=True, kw_only=True):
+    """Stand above mechanisms whose sums are private, and not what makes them up.
+
+    relation: neighbouring relation that epsilon is counted under, "zero-out" or "replace-one"; None takes, of those
+    that the sampling is known to amplify under and those that it is not, whichever comes to the smaller epsilon.
+    """
+
+    relation: Literal["zero-out", "replace-one"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relation not in (None, "zero-out", "replace-one"):
+            raise PlanError(f'relation is "zero-out", "replace-one" or left out, not {self.relation!r}')
+
+
+class DistributedGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="distributed-gaussian"):
     """Let every participant add its share of discrete Gaussian noise before it masks.
 
     Shares are sized for the fewest contributions that a sum is opened with, less the corrupt ones, so drop-outs never
     weaken the noise. Trusted: so many participants of each session, to add their share and forget it. Unit: a
-    participant; neighbouring relation: zero-out, or replace-one where the sampling is credited as of a fixed size.
+    participant; neighbouring relation: `relation`.
     Source: Kairouz, Liu, Steinke, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure
     Aggregation", ICML 2021.
     """
 
+    shared: ClassVar[bool] = True
 
-class CentralGaussian(_Noise, frozen=True, kw_only=True, tag_field="name", tag="central-gaussian"):
+
+class DistributedSkellam(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="distributed-skellam"):
+    """Let every participant add its share of Skellam noise before it masks.
+
+    As `DistributedGaussian`, but shares add up to just the distribution that is counted, however small they are. The
+    price: no sampling is credited, and units of the ring are coarser, because a share has at most 1,448 of them.
+    Source: Agarwal, Kairouz, Liu, "The Skellam Mechanism for Differentially Private Federated Learning", NeurIPS 2021.
+    """
+
+    shared: ClassVar[bool] = True
+
+
+class CentralGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="central-gaussian"):
     """Let the coordinator add discrete Gaussian noise to the opened sum, before it makes a model of it.
 
     Trusted: the coordinator, which sees the exact sum. Unit and relation: as for `DistributedGaussian`.
     Source: McMahan et al., "Learning Differentially Private Recurrent Language Models", ICLR 2018; noise in integers:
     Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020.
     """
+
+    central: ClassVar[bool] = True
+
+
+class BandedGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="banded-gaussian"):
+    """Let the coordinator add noise that is correlated over rounds and partly cancels in the model (DP-FTRL).
+
+    It assumes nothing about sampling, but that whoever runs the rounds keeps everybody to `participations` (k) rounds
+    at most, `separation` or more apart. bands: b, at most `separation`; the noise of b - 1 rounds is kept, which takes
+    8 bytes an entry each. noise_multiplier: of the independent noise, before it is correlated.
+    Trusted: the coordinator, which sees the exact sums. Unit and relation: as for `DistributedGaussian`.
+    Source: Kalinin, Lampert, "Banded Square Root Matrix Factorization for Differentially Private Model Training",
+    NeurIPS 2024; in integers: `privacy.noise.banded`.
+    """
+
+    central: ClassVar[bool] = True
+
+    bands: int
+    participations: int
+    separation: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.bands <= LARGEST_BANDS:
+            raise PlanError(f"bands are 1 to {LARGEST_BANDS}, not {self.bands}")
+        if self.participations < 1 or self.separation < 1:
+            found = f"{self.participations} participations, {self.separation} apart"
+            raise PlanError(f"participations and separation are whole numbers of rounds, at least 1: found {found}")
+        if self.participations > 1 and self.separation < self.bands:
+            raise PlanError(
+                f"rounds of one participant may be {self.separation} apart, and {self.bands} bands need them that far "
+                "apart: take fewer bands or a larger separation"
+            )
+
+
+class LocalGaussian(_Noise, frozen=True, kw_only=True, tag_field="name", tag="local-gaussian"):
+    """Let every participant add so much discrete Gaussian noise that what it sends is private by itself.
+
+    noise_multiplier: of one contribution's own noise over the clip. epsilon holds for a participant that is in every
+    round, whatever the coordinator and all others do: neither masks nor sampling earn any credit. Trusted: nobody
+    but one's own device. Neighbouring relation: replace-one, any two updates.
+    Source: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020.
+    """
+
+    local: ClassVar[bool] = True
+
+
+class PrivUnit(_Private, frozen=True, kw_only=True, tag_field="name", tag="privunit"):
+    """Let every participant send a random direction that leans towards its update.
+
+    report_epsilon: of one report, pure, 2e-6 to 200; without, epsilon decides. Otherwise as `LocalGaussian`. Directions
+    are computed in float64, so the guarantee is that of real numbers (`privacy.local.privunit`).
+    Source: Bhowmick et al., "Protection Against Reconstruction and Its Applications in Private Federated Learning",
+    2018, algorithm 1; Asi, Feldman, Talwar, "Optimal Algorithms for Mean Estimation under Local Differential Privacy",
+    ICML 2022.
+    """
+
+    local: ClassVar[bool] = True
+
+    report_epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        make_floats(self, "report_epsilon")
+        if self.report_epsilon is None and self.epsilon is None:
+            raise PlanError("dp needs report_epsilon (of one report), epsilon (how much may be spent), or both")
+        if self.report_epsilon is not None:
+            PrivUnitG(self.report_epsilon, 2, 1.0)
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """Return 1 / report_epsilon: what stands for the noise where it is worked out and stored."""
+        return None if self.report_epsilon is None else 1 / self.report_epsilon
+
+    @property
+    def multiplier(self) -> float:
+        """Return 0: nothing is added to a sum."""
+        return 0.0
+
+    def with_noise(self, noise: float) -> Self:
+        """Return the same mechanism with report_epsilon = 1 / noise, in float32: so it survives being inverted."""
+        return msgspec.structs.replace(self, report_epsilon=struct.unpack("<f", struct.pack("<f", 1 / noise))[0])
+
+    def with_epsilon(self, epsilon: float) -> Self:
+        """Return the same mechanism with its reports yet to be worked out, for this epsilon."""
+        return msgspec.structs.replace(self, report_epsilon=None, epsilon=epsilon)
+
+
+Mechanism = DistributedGaussian | DistributedSkellam | CentralGaussian | BandedGaussian | LocalGaussian | PrivUnit
+"""What stands in a plan's `dp`."""
 
 
 class Algorithm(Settings, frozen=True, kw_only=True):

@@ -81,6 +81,11 @@ class BinaryResponse:
     def _truth(self) -> int:
         return truth_threshold(self.epsilon)
 
+    @property
+    def truth(self) -> float:
+        """Return the probability that an answer is the truth."""
+        return self._truth / WHOLE
+
     def respond(self, values: ArrayLike, words: Words) -> Values:
         """Return a report, 0 or 1, for each value, 0 or 1. Takes 64 bits for each."""
         true = _checked(values, 2, "value")
