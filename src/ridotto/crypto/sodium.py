@@ -68,9 +68,10 @@ class BoxKey:
         if len(box) < SEAL_BYTES:
             raise SealError(f"a sealed box has at least {SEAL_BYTES} bytes, not {len(box)}")
         try:
-            return bindings.crypto_box_seal_open(bytes(box), self.public, self._private)
+            message: bytes = bindings.crypto_box_seal_open(bytes(box), self.public, self._private)
         except (CryptoError, ValueError, RuntimeError) as error:
             raise SealError("a sealed box does not open: it was changed, or sealed for another key") from error
+        return message
 
 
 def seal(message: bytes, receiver: bytes, rng: Rng) -> bytes:
@@ -84,9 +85,10 @@ def seal(message: bytes, receiver: bytes, rng: Rng) -> bytes:
     ephemeral = BoxKey.generate(rng)
     nonce = hashlib.blake2b(ephemeral.public + receiver, digest_size=NONCE_BYTES).digest()
     try:
-        return ephemeral.public + bindings.crypto_box_easy(bytes(message), nonce, receiver, ephemeral.to_bytes())
+        box: bytes = bindings.crypto_box_easy(bytes(message), nonce, receiver, ephemeral.to_bytes())
     except (CryptoError, ValueError, RuntimeError) as error:
         raise SealError(f"public key {receiver[:4].hex()}... gives no shared secret") from error
+    return ephemeral.public + box
 
 
 @final
@@ -115,7 +117,8 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of `message`, 64 bytes."""
-        return bindings.crypto_sign(bytes(message), self._secret)[:SIGNATURE_BYTES]
+        signed: bytes = bindings.crypto_sign(bytes(message), self._secret)
+        return signed[:SIGNATURE_BYTES]
 
 
 def verify_signed(public: bytes, signed: bytes) -> None:
