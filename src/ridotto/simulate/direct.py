@@ -18,6 +18,7 @@ from ridotto.core.rng import SecretRng
 from ridotto.core.vector import Vector
 from ridotto.core.wire import sentence
 from ridotto.errors import ConfigError, DataError, PlanError, RoundFailedError
+from ridotto.rounds.compression import leaves_zeros
 from ridotto.rounds.messages import Applied
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord
@@ -26,6 +27,7 @@ from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
 from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
 from ridotto.simulate.job import Engine, round_nonce
+from ridotto.simulate.message_sizes import vector_bytes
 from ridotto.simulate.outcome import Outcome, require_rounds
 from ridotto.simulate.pace import Closing
 from ridotto.simulate.sums import RoundSums, Sums, name_of_sum
@@ -116,7 +118,7 @@ class DirectRounds:
             refused={},
             dropped={names[position]: why for position, why in list(dropped.items())[:NAMED_AT_MOST]},
             excluded=self._excluded(number, positions, applied),
-            bytes_up=modelled.bytes_up if modelled else 0,
+            bytes_up=self._bytes_up(modelled, answer) if modelled else 0,
             bytes_down=modelled.bytes_down + modelled.trained * len(self._vault.model_bytes) if modelled else 0,
             train_s=train_s,
             sum_s=perf_counter() - started - train_s,
@@ -164,6 +166,16 @@ class DirectRounds:
             again = self._modelled(number, positions, leaving)
             if not again.failure and again.count == len(ranks) - len(answer.dropped):
                 return again, last, ""
+
+    def _bytes_up(self, modelled: ModelledRound, answer: Sums | None) -> int:
+        """Return what the members sent: where zeros are left out, with the sizes of the vectors that are in the sum.
+
+        Of a round that fails nobody is in a sum, and what may be said beforehand has to do.
+        """
+        plan = self._vault.plan
+        if answer is None or modelled.failure or not leaves_zeros(plan.compress):
+            return modelled.bytes_up
+        return modelled.bytes_up + answer.sparse_bytes - answer.count * vector_bytes(plan, self._vault.pipeline.size)
 
     def _closing(self, timing: Timing, number: int, positions: NDArray[np.int64]) -> Closing:
         """Decide when the round closes: what a member sends and receives is what it would if nobody left."""

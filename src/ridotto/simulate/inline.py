@@ -28,7 +28,7 @@ class InlineEngine:
         worker = self._worker
         worker.begin(job)
         worker.train(0, len(job))
-        return Answer(worker.total, worker.dropped, worker.kept, worker.train_s)
+        return Answer(worker.total, worker.dropped, worker.kept, worker.train_s, worker.sparse_bytes)
 
     def updates(self, job: Job) -> Callable[[int], Update]:
         """Return a function that trains the client at a place, with its chunk, when it is asked for."""

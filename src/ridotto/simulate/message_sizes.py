@@ -7,6 +7,7 @@ are of fixed length. Small integers are the exception: MessagePack writes an ind
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +15,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.fixedpoint import IntVector
 from ridotto.core.packing import packed_size
+from ridotto.core.sparse_packing import sparse_size
 from ridotto.core.vector import Layout
 from ridotto.core.wire import PREFIX, Message, sentence
+from ridotto.rounds.compression import TopK
 from ridotto.rounds.messages import Announce, Closed
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
@@ -68,10 +72,25 @@ def sizes(kind: type[Message], counts: Counts, own: int = 0) -> Counts:
 
 
 def vector_bytes(plan: Plan, size: int | Layout) -> int:
-    """Return the size of the message that brings a participant's vector, the packed vector included."""
-    packed = packed_size(Pipeline(plan, size).length, plan.bits)
+    """Return the size of the message that brings a participant's vector, the packed vector included.
+
+    Of plans that leave zeros out it is what may be said beforehand: with `TopK` all that is kept is not zero, and with
+    `Ternary` everything.
+    """
+    pipeline = Pipeline(plan, size)
+    packed = packed_size(pipeline.length, plan.bits)
+    kept = next((part.fraction for part in plan.compress if isinstance(part, TopK)), None)
+    if kept is not None:
+        count = math.ceil(kept * pipeline.encoding.compressed) + pipeline.lanes.size
+        packed = sparse_size(count, pipeline.length, plan.bits)
     kind = Plain if plan.protocol_name == "ideal" else Masked
     return header_bytes(kind(digest=_HASH, size=packed, sid=_HASH)) + packed
+
+
+def sparse_bytes(vector: IntVector, bits: int) -> int:
+    """Return the size of the message that brings this vector where zeros are left out."""
+    packed = sparse_size(int(np.count_nonzero(vector)), len(vector), bits)
+    return header_bytes(Plain(digest=_HASH, size=packed, sid=_HASH)) + packed
 
 
 def closed_bytes(reason: str) -> int:

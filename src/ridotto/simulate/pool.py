@@ -107,7 +107,8 @@ class PoolEngine:
             dropped.update(answer.dropped)
         place_of = {int(position): place for place, position in enumerate(job.positions)} if len(self._kept) else {}
         kept = {position: self._kept[place_of[position]].copy() for answer in finished for position in answer.kept}
-        return Answer(totals[0], dropped, kept, sum(answer.train_s for answer in finished) / self._workers)
+        train_s = sum(answer.train_s for answer in finished) / self._workers
+        return Answer(totals[0], dropped, kept, train_s, sum(answer.sparse_bytes for answer in finished))
 
     def updates(self, job: Job) -> Callable[[int], Update]:
         """Train everybody now, and return a function that hands the updates out. Raises WorkersDiedError."""

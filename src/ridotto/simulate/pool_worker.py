@@ -106,11 +106,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Finished:
-    """Tell that a worker found no more clients to train. dropped: as in `Answer`."""
+    """Tell that a worker found no more clients to train. dropped, sparse_bytes: as in `Answer`."""
 
     dropped: Mapping[int, str]
     kept: tuple[int, ...]
     train_s: float
+    sparse_bytes: int
 
 
 def start_method(trainer: Trainer) -> str:
@@ -245,7 +246,7 @@ def _carry_out(work: Work, worker: Worker, shared: Shared, number: int, pipe: Co
         place_of = {int(position): place for place, position in enumerate(job.positions)}
         for position, vector in worker.kept.items():
             rows[place_of[position]] = vector
-    return Finished(worker.dropped, tuple(worker.kept), worker.train_s)
+    return Finished(worker.dropped, tuple(worker.kept), worker.train_s, worker.sparse_bytes)
 
 
 def _sendable(update: Update | Exception) -> Update | tuple[Exception, str]:

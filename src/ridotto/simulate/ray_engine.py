@@ -89,14 +89,15 @@ class RayEngine:
         work = self._order(job, updates=False)
         self._total[...] = 0
         kept: dict[int, Vector] = {}
-        train_s = 0.0
+        train_s, sent = 0.0, 0
         # An actor that is lost before it has handed its sum in leaves pieces to be done again.
         while work.queue:
             for _, report in self._hand_out(work):
                 work.dropped.update(report.dropped)
                 kept.update(report.kept)
-            train_s += self._collect(work)
-        return Answer(self._total, work.dropped, kept, train_s / len(self._crew.members))
+            seconds, bytes_ = self._collect(work)
+            train_s, sent = train_s + seconds, sent + bytes_
+        return Answer(self._total, work.dropped, kept, train_s / len(self._crew.members), sent)
 
     def updates(self, job: Job) -> Callable[[int], Update]:
         """Train everybody now, and return a function that hands the updates out. Raises WorkersDiedError."""
@@ -179,23 +180,26 @@ class RayEngine:
             piece = heapq.heappop(work.queue)
             busy[member.actor.train.remote(work.order, piece, work.kept(piece), work.updates)] = member, piece
 
-    def _collect(self, work: _Work) -> float:
-        """Add the partial sums up; return the wall seconds of training in them. Lost ones are put back to be done."""
+    def _collect(self, work: _Work) -> tuple[float, int]:
+        """Add the partial sums up; return the wall seconds of training in them, and `sparse_bytes` of an `Answer`.
+
+        Lost ones are put back to be done.
+        """
         owing = [member for member in self._crew.members if member.trained]
         sums = [member.actor.collect.remote(work.order) for member in owing]
-        train_s = 0.0
+        train_s, sent = 0.0, 0
         for member, ref in zip(owing, sums, strict=True):
             try:
-                total, seconds = ray.get(ref)
+                total, seconds, bytes_ = ray.get(ref)
             except RayTaskError:
                 raise
             except RayError as error:
                 self._lost(member, None, work, error)
                 continue
             np.add(self._total, total, out=self._total)
-            train_s += seconds
+            train_s, sent = train_s + seconds, sent + bytes_
             member.begun, member.trained = False, []
-        return train_s
+        return train_s, sent
 
     def _lost(self, member: _Member, piece: Piece | None, work: _Work, error: RayError) -> _Member:
         """Put back what an actor took with it, and return a fresh one. piece: what it was training.

@@ -81,11 +81,14 @@ class RayWorker:
         worker.kept.clear()
         return report
 
-    def collect(self, order: int) -> tuple[IntVector, float]:
-        """Hand in the sum, and the wall seconds of training. Nothing more is trained for this order."""
+    def collect(self, order: int) -> tuple[IntVector, float, int]:
+        """Hand in the sum, the wall seconds of training, and `sparse_bytes` of an `Answer`.
+
+        Nothing more is trained for this order.
+        """
         self._check(order)
         self._order = -1
-        return self._worker.total, self._worker.train_s
+        return self._worker.total, self._worker.train_s, self._worker.sparse_bytes
 
     def _check(self, order: int) -> None:
         """Refuse to add to a sum that is not this order's: the order was lost on its way."""

@@ -22,12 +22,17 @@ from ridotto.simulate.job import Engine, round_job, round_nonce
 
 @dataclass(frozen=True)
 class Sums:
-    """Hold what engines made of a round: as `Answer`, with a total for each session that a rule looks at."""
+    """Hold what engines made of a round: as `Answer`, with a total for each session that a rule looks at.
+
+    count: clients in the totals.
+    """
 
     totals: Mapping[bytes, IntVector] = field(repr=False)
     dropped: Mapping[int, str]
     kept: Mapping[int, Vector] = field(repr=False)
     train_s: float
+    sparse_bytes: int
+    count: int
 
 
 def name_of_sum(session: int) -> bytes:
@@ -84,6 +89,8 @@ class RoundSums:
             dropped={position: why for part in parts for position, why in part.dropped.items()},
             kept={position: vector for part in parts for position, vector in part.kept.items()},
             train_s=sum(part.train_s for part in parts),
+            sparse_bytes=sum(part.sparse_bytes for part in parts),
+            count=sum(part.count for part in parts),
         )
 
     def _one(
@@ -94,4 +101,5 @@ class RoundSums:
         answer = self._engine.sum(job)
         # The total is the engine's own memory, and its next job is written there.
         total = answer.total.copy() if copy else answer.total
-        return Sums({name: total}, answer.dropped, answer.kept, answer.train_s)
+        count = len(ranks) - len(answer.dropped)
+        return Sums({name: total}, answer.dropped, answer.kept, answer.train_s, answer.sparse_bytes, count)

@@ -30,11 +30,13 @@ from ridotto.learn.trainer import (
 )
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.accumulate import Accumulator
+from ridotto.rounds.compression import leaves_zeros
 from ridotto.rounds.dice import RankedDice, stride
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Job, Update, blame, reason
+from ridotto.simulate.message_sizes import sparse_bytes
 
 
 def dither_stream(rng: SecretRng, number: int) -> DitherStream:
@@ -74,6 +76,7 @@ class Worker:
         self.train_s = 0.0
         self.dropped: dict[int, str] = {}
         self.kept: dict[int, Vector] = {}
+        self.sparse_bytes = 0
         self.done = 0
         self.training = -1
         """Position of the client at work, or of the first of its chunk: who was it when a process died?"""
@@ -84,6 +87,7 @@ class Worker:
         self._rate = require_trainer(self._algorithm, trainer)
         self._pipeline = pipeline_of(plan, trainer)
         self._stride = stride(self._pipeline.dice)
+        self._sparse = leaves_zeros(plan.compress)
         self._sum = Accumulator(self._pipeline, total, layout=self._layout)
         self._row = np.empty((1, self._pipeline.parameters), np.float32)
 
@@ -105,7 +109,7 @@ class Worker:
             self._sum = Accumulator(self._pipeline, self._sum.total, layout=self._layout)
         self._dither = dither_stream(self._rng, job.number)
         self._sum.total[...] = 0
-        self.train_s, self.done, self.training = 0.0, 0, -1
+        self.train_s, self.sparse_bytes, self.done, self.training = 0.0, 0, 0, -1
         self.dropped, self.kept = {}, {}
 
     def train(self, begin: int, end: int) -> None:
@@ -200,7 +204,7 @@ class Worker:
             self._sum.add(vectors, examples, metrics, self._words(begin, begin + len(vectors)))
             return
         job = self._job
-        added = np.zeros_like(self._sum.total)
+        added, sent = np.zeros_like(self._sum.total), 0
         for row, vector in enumerate(vectors):
             place = begin + row
             dice = RankedDice(self._dither, int(job.ranks[place]), self._pipeline.dice)
@@ -209,9 +213,12 @@ class Worker:
             try:
                 encoded = self._pipeline.encode(vector, int(examples[row]), own, dice, self._layout, words, job.seed)
                 np.add(added, encoded, out=added)
+                if self._sparse:
+                    sent += sparse_bytes(encoded, self._pipeline.plan.bits)
             except DataError as error:
                 raise BatchDataError(str(error), row) from error
         np.add(self._sum.total, added, out=self._sum.total)
+        self.sparse_bytes += sent
 
     def _trained_many(self, begin: int, end: int) -> BatchResult:
         """Train a chunk at once. Its vectors are scratch memory of the trainer."""
