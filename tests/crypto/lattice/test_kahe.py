@@ -81,8 +81,23 @@ def test_compiled_and_plain_give_the_same_bytes() -> None:
         assert len(one) == shape.size
         sums = [CipherSum(shape, loops=loops) for loops in (COMPILED, PLAIN)]
         for total in sums:
-            total.add_all([one, bytes(one), bytearray(one)])
+            total.add_all([one, bytes(one), bytearray(one), bytes(one), one, bytes(one)])
         np.testing.assert_array_equal(sums[0].total, sums[1].total)
+        single = CipherSum(shape, loops=PLAIN)
+        single.add(one)
+        np.testing.assert_array_equal(sums[0].total, 6 * single.total)
+
+
+def test_four_folded_at_once_are_four_folded_one_by_one() -> None:
+    """Four different ciphertexts with the largest residues among them."""
+    shape = Shape(5, 21, 2, 1024)
+    random = numpy_generator(insecure_seeded_rng(5))
+    four = [random.integers(0, 256, shape.size, dtype=np.uint8).tobytes() for _ in range(3)] + [b"\xff" * shape.size]
+    one, other = CipherSum(shape, loops=COMPILED), CipherSum(shape, loops=PLAIN)
+    one.add_all(four)
+    for ciphertext in four:
+        other.add(ciphertext)
+    np.testing.assert_array_equal(one.total, other.total)
 
 
 def test_a_fixed_ciphertext() -> None:
