@@ -7,7 +7,7 @@ import pytest
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import PeerProtocolError
-from ridotto.infer.streams import Dealing, Material, Stream
+from ridotto.infer.streams import LARGE, Dealing, Material, Stream
 from tests.infer.two_parties import SESSION, deal
 
 SECRET = np.arange(5, dtype=np.uint64)
@@ -27,12 +27,20 @@ def test_random_and_shared_secrets() -> None:
     one.close()
 
 
-def test_requests_of_all_sizes_read_one_stream() -> None:
-    whole = Stream(b"k" * 32, SESSION, "label").words(50_000)
+def test_small_requests_read_one_stream() -> None:
+    whole = Stream(b"k" * 32, SESSION, "label").words(20_000)
     parts = Stream(b"k" * 32, SESSION, "label")
-    pieces = [parts.words(size) for size in (1, 4095, 2, 0, 40_000, 5_902)]
+    pieces = [parts.words(size) for size in (1, 4095, 2, 0, 10_000, 5_902)]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
     assert (Stream(b"k" * 32, SESSION, "other").words(8) != whole[:8]).all()
+
+
+def test_large_requests_have_streams_of_their_own() -> None:
+    stream = Stream(b"k" * 32, SESSION, "label")
+    small, first, second, more = stream.words(8), stream.words(LARGE), stream.words(LARGE + 1), stream.words(8)
+    np.testing.assert_array_equal(first[:9], Stream(b"k" * 32, SESSION, "label 1").words(9))
+    np.testing.assert_array_equal(second[:9], Stream(b"k" * 32, SESSION, "label 2").words(9))
+    np.testing.assert_array_equal(np.concatenate([small, more]), Stream(b"k" * 32, SESSION, "label").words(16))
 
 
 def test_a_dealer_that_sends_too_little_or_too_much_is_named() -> None:

@@ -31,14 +31,23 @@ BLOCK_BYTES = 1 << 15
 """Streams are made at least so far ahead, so that many small requests cost one call of the cipher."""
 
 
+LARGE = 1 << 15
+"""From so many words on, a request is answered from a stream of its own. Part of the format: both sides must agree."""
+
+
 class Stream:
     """Read words of the stream of (seed, session, label), one after the other.
+
+    The n-th request of `LARGE` words or more is the beginning of the stream labelled "label n"; smaller ones follow
+    each other in the stream labelled "label".
 
     seed: 32 bytes, secret. session: not empty.
     """
 
     def __init__(self, seed: bytes, session: bytes, label: str) -> None:
+        self._seed, self._session, self._label = seed, session, label
         self._key = prg.stream_key(seed, session, label)
+        self._pieces = 0
         self._made = 0
         self._ready = np.empty(0, np.uint64)
 
@@ -48,10 +57,19 @@ class Stream:
     def words(self, *shape: int) -> Words:
         """Return the next words, uint64, of this shape."""
         count = math.prod(shape)
+        if count >= LARGE:
+            return self._large(count).reshape(shape)
         if count > self._ready.size:
             self._extend(count - self._ready.size)
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken.reshape(shape)
+
+    def _large(self, count: int) -> Words:
+        """Return words of a stream of their own: as secret, and made in place by the fastest road that there is."""
+        self._pieces += 1
+        words = np.zeros(count, np.uint64)
+        prg.add_masks(words, [prg.Mask(self._seed, 1)], self._session, f"{self._label} {self._pieces}")
+        return words
 
     def _extend(self, count: int) -> None:
         size = max(count * WORD_BYTES, BLOCK_BYTES)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ridotto.errors import MissingExtraError
-from ridotto.infer.kernels.plain import Words, words_of
+from ridotto.infer.kernels.plain import Words, patches_shape, words_of
 
 try:
     from numba import njit
@@ -43,40 +43,70 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
 def _matmul(left, right, out):  # type: ignore[no-untyped-def]
     rows, depth = left.shape
     width = right.shape[1]
-    i = 0
-    while i + 4 <= rows:
+    # Blocks of 4 by 4: each word of `right` and of `out` is loaded once for 16 or 4 products (measured: the fastest of
+    # 4 by 1, 4 by 2, 2 by 4 and this).
+    whole_rows, whole_depth = rows - rows % 4, depth - depth % 4
+    for i in range(0, whole_rows, 4):
         o0, o1, o2, o3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for k in range(depth):
-            a0, a1, a2, a3 = left[i, k], left[i + 1, k], left[i + 2, k], left[i + 3, k]
-            r = right[k]
+        for k in range(0, whole_depth, 4):
+            a0, a1, a2, a3 = left[i, k], left[i, k + 1], left[i, k + 2], left[i, k + 3]
+            b0, b1, b2, b3 = left[i + 1, k], left[i + 1, k + 1], left[i + 1, k + 2], left[i + 1, k + 3]
+            c0, c1, c2, c3 = left[i + 2, k], left[i + 2, k + 1], left[i + 2, k + 2], left[i + 2, k + 3]
+            d0, d1, d2, d3 = left[i + 3, k], left[i + 3, k + 1], left[i + 3, k + 2], left[i + 3, k + 3]
+            r0, r1, r2, r3 = right[k], right[k + 1], right[k + 2], right[k + 3]
             for j in range(width):
-                o0[j] += a0 * r[j]
-                o1[j] += a1 * r[j]
-                o2[j] += a2 * r[j]
-                o3[j] += a3 * r[j]
-        i += 4
-    while i < rows:
-        o = out[i]
-        k = 0
-        while k + 4 <= depth:
+                x0, x1, x2, x3 = r0[j], r1[j], r2[j], r3[j]
+                o0[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                o1[j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                o2[j] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+                o3[j] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+        for k in range(whole_depth, depth):
+            a0, a1, a2, a3 = left[i, k], left[i + 1, k], left[i + 2, k], left[i + 3, k]
+            r0 = right[k]
+            for j in range(width):
+                o0[j] += a0 * r0[j]
+                o1[j] += a1 * r0[j]
+                o2[j] += a2 * r0[j]
+                o3[j] += a3 * r0[j]
+    for i in range(whole_rows, rows):
+        o0 = out[i]
+        for k in range(0, whole_depth, 4):
             a0, a1, a2, a3 = left[i, k], left[i, k + 1], left[i, k + 2], left[i, k + 3]
             r0, r1, r2, r3 = right[k], right[k + 1], right[k + 2], right[k + 3]
             for j in range(width):
-                o[j] += a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
-            k += 4
-        while k < depth:
-            a0 = left[i, k]
-            r0 = right[k]
+                o0[j] += a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+        for k in range(whole_depth, depth):
+            a0, r0 = left[i, k], right[k]
             for j in range(width):
-                o[j] += a0 * r0[j]
-            k += 1
-        i += 1
+                o0[j] += a0 * r0[j]
 
 
 def matmul(left: Words, right: Words) -> Words:
     """Return left @ right mod 2^64. left: (m, k); right: (k, n)."""
     out = np.zeros((left.shape[0], right.shape[1]), np.uint64)
     _matmul(np.ascontiguousarray(left), np.ascontiguousarray(right), out)
+    return out
+
+
+@_compiled("void(uint64[:,:,::1],int64,int64,int64,int64,uint64[:,:,:,::1])")
+def _patches(lines, rows, run, down, right, out):  # type: ignore[no-untyped-def]
+    for b in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for i in range(rows):
+                line = lines[b, y * down + i]
+                for x in range(out.shape[2]):
+                    row = out[b, y, x]
+                    for c in range(run):
+                        row[i * run + c] = line[x * right + c]
+
+
+def patches(images: Words, kernel: tuple[int, int], stride: tuple[int, int]) -> Words:
+    """Lay out each window as a row; see `plain.patches`."""
+    out = np.empty(patches_shape(images.shape, kernel, stride), np.uint64)
+    channels = images.shape[3]
+    lines = np.ascontiguousarray(images).reshape(*images.shape[:2], -1)
+    # Of a window's row, all columns and channels lie side by side.
+    _patches(lines, kernel[0], kernel[1] * channels, stride[0], stride[1] * channels, out)
     return out
 
 
