@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 
 from ridotto.coordinator.app import make_app
@@ -17,7 +18,9 @@ from ridotto.coordinator.body import Budget
 from ridotto.coordinator.federation import Federation
 from ridotto.coordinator.refusals import RefusalError, RefusalKind, problem_of
 from ridotto.coordinator.store import MemoryStore
+from ridotto.core.sparse_packing import pack_shorter
 from ridotto.core.wire import PREFIX, digest
+from ridotto.rounds.compression import TopK
 from ridotto.rounds.messages import Announce, Decline
 from ridotto.rounds.plan import Ideal, Risk
 from ridotto.rounds.service import (
@@ -279,6 +282,20 @@ async def test_refuses_padding_that_is_not_zero(tmp_path: Path) -> None:
         message = Plain(digest=digest(vector), size=len(vector), sid=session_id(announce.session))
         answer = await mini.post(1, CODEC.encode(message, vector), CODEC.header(message))
     assert "not zero" in refused(answer, "refused", 409)
+
+
+async def test_takes_vectors_without_zeros_and_refuses_malformed_ones(tmp_path: Path) -> None:
+    plan = make_plan(protocol=Ideal(), compress=(TopK(0.4),), i_know=(Risk.NO_PROTECTION,))
+    async with opened(make_federation(tmp_path, make_settings(plan))) as client:
+        (mini, announce), *_ = await start_round(client)
+        vector = bytes(pack_shorter(np.eye(1, announce.session.length, 2, dtype=np.uint32)[0], 32))
+        assert len(vector) == 8 + 1 + 4
+        for wrong in (vector[:-1], vector[:-4] + bytes(4), b"\xff" * 20, b""):
+            message = Plain(digest=digest(wrong), size=len(wrong), sid=session_id(announce.session))
+            answer = await mini.post(1, CODEC.encode(message, wrong), CODEC.header(message))
+            assert "without zeros is malformed" in refused(answer, "refused", 409)
+        message = Plain(digest=digest(vector), size=len(vector), sid=session_id(announce.session))
+        assert (await mini.post(1, CODEC.encode(message, vector), CODEC.header(message))).status_code == 204
 
 
 async def test_refuses_what_is_too_large_before_reading_it(tmp_path: Path) -> None:

@@ -25,13 +25,12 @@ from ridotto.coordinator.refusals import RefusalError, RefusalKind
 from ridotto.coordinator.roster import Roster
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.store import Store, StoredRecord
+from ridotto.coordinator.vectors import VectorForm
 from ridotto.coordinator.watchers import Event, EventKind, Watchers, heard, make_event
-from ridotto.core.packing import packed_size
 from ridotto.core.rng import OsRng, Rng
 from ridotto.core.vector import Layout, Vector
 from ridotto.crypto.seal import IdentityKey
-from ridotto.errors import PeerProtocolError, StorageError
-from ridotto.rounds.pipeline import Pipeline
+from ridotto.errors import StorageError
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.service import LONGEST_WAIT_S, RECORDS_PAGE, Enrolment, FederationInfo, Inbox, RunState
 
@@ -80,10 +79,8 @@ class Federation:
         self.identity = identity
         self.clock = clock
         self.parameters = layout.length
-        length = Pipeline(settings.plan, layout).length
-        self.vector_bytes = packed_size(length, settings.plan.bits)
-        # The bits of the last byte that a vector does not use: who sets them would send one vector under two digests.
-        self._padding_from = length * settings.plan.bits % 8
+        self._vectors = VectorForm.of(settings.plan, layout)
+        self.vector_bytes = self._vectors.size_bytes
         self._store = store
         self._blobs = blobs
         self.roster = Roster(store, settings.allowed)
@@ -162,13 +159,11 @@ class Federation:
 
         Raises PeerProtocolError or RefusalError if it is refused, StorageError if it could not be stored.
         """
+        if item.attachment is not None:
+            await asyncio.to_thread(self._vectors.check, item.sender, item.attachment)
         self.admit(item.sender)
         if self._closing:
             raise _closing()
-        attachment = item.attachment
-        whole = attachment is not None and len(attachment) == self.vector_bytes
-        if attachment is not None and whole and self._padding_from and attachment[-1] >> self._padding_from:
-            raise PeerProtocolError(item.sender, "the bits after its vector's last element are not zero")
         waiting = _Waiting(item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._news.set()
