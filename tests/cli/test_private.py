@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from ridotto.participant.events import Spent
 from ridotto.rounds.plan import DistributedGaussian, Plan
 from ridotto.rounds.private import PrivacyAccount
+from ridotto.rounds.record import RoundRecord, SessionRecord, with_privacy
 
 PARAMETERS = 10
 DP = {"noise_multiplier": 6.0, "delta": 1e-5}
@@ -121,3 +123,24 @@ def test_an_infinite_epsilon_is_null_for_machines():
 
     assert _spent(Spent(1, float("inf"), 1e-6, None))["spent"]["epsilon"] is None
     assert _spent(None) == {}
+
+
+def test_status_has_a_column_for_what_there_is():
+    from ridotto.cli.status import _columns
+
+    session = SessionRecord(sid="aa", shard=0, members=2, included=("liar", "other"), lost={}, excluded="too long")
+    facts = {"round": 1, "attempt": 1, "plan": "", "protocol": "pairwise", "model_before": "", "model": ""}
+    plain = RoundRecord(**facts, started=0.0, finished=1.0, sessions=())
+    assert list(_columns([plain])) == ["round", "participants", "lost", "metrics"]
+    shown = with_privacy(
+        msgspec.structs.replace(plain, sessions=(session,), clipped=2.4), account(1, epsilon=8.0).statement()
+    )
+    columns = _columns([plain, shown])
+    assert [column(plain) for column in columns.values()][4:] == ["-", "-", "-", "-"]
+    left = 8.0 - account(1).cost.epsilon
+    assert [column(shown) for column in columns.values()][4:] == [
+        "2",
+        "liar, other",
+        f"{-(-account(1).cost.epsilon * 1000 // 1) / 1000:g}",
+        f"{left * 1000 // 1 / 1000:g}",
+    ]

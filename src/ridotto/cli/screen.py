@@ -49,6 +49,15 @@ def epsilon(value: float | None) -> str:
     return "infinite" if value is None or math.isinf(value) else f"{math.ceil(round(value * 1000, 6)) / 1000:g}"
 
 
+def rest(value: float | None) -> str:
+    """Spell what is left of a budget, rounded down; None is no budget.
+
+    >>> rest(1.23499), rest(None)
+    ('1.234', '-')
+    """
+    return "-" if value is None else f"{math.floor(round(value * 1000, 6)) / 1000:g}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Make a table; every column but the first is aligned to the right."""
     made = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None)

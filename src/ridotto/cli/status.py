@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +11,7 @@ from ridotto.cli.options import Ca, Certificate, CertificateKey, Debug, Json, Ur
 
 if TYPE_CHECKING:
     from ridotto.rounds.record import RoundRecord
+    from ridotto.rounds.service import FederationInfo
 
 
 def status(
@@ -23,7 +24,7 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Show what a federation trains, by which plan, how far it is and how its last rounds ended."""
-    from ridotto.cli.screen import epsilon, machine, pairs, person, printable, table
+    from ridotto.cli.screen import machine, pairs, person, table
     from ridotto.core.rng import OsRng
     from ridotto.crypto.seal import IdentityKey
     from ridotto.participant.client import Client
@@ -44,27 +45,44 @@ def status(
         for record in records:
             machine("record", **msgspec.to_builtins(record))
         return
-    facts = {
+    console = person()
+    console.print(pairs("", _facts(info)))
+    if records:
+        columns = _columns(records)
+        rows = [[column(record) for column in columns.values()] for record in records]
+        console.print(table("", tuple(columns), rows))
+
+
+def _facts(info: FederationInfo) -> dict[str, str]:
+    from ridotto.cli.screen import printable
+
+    return {
         "federation": info.name,
         "state": info.state + (f": {info.reason}" if info.reason else ""),
         "round": f"{info.round} of {info.rounds}, attempt {info.attempt}",
         "participants": f"{info.participants} enrolled, {info.present} present",
         "model": f"{info.parameters} parameters, {info.model[:16]}  (SHA-256)",
         "protection": printable(info.protection),
-        **({"privacy": printable(info.privacy)} if info.privacy is not None else {}),
+        **({} if info.privacy is None else {"privacy": printable(info.privacy)}),
         "coordinator": info.coordinator,
     }
-    console = person()
-    console.print(pairs("", facts))
-    if records:
-        columns: dict[str, Callable[[RoundRecord], str]] = {
-            "round": lambda record: str(record.round),
-            "participants": lambda record: str(record.participants),
-            "lost": lambda record: ", ".join(record.lost) or "-",
-            "metrics": lambda record: "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items()) or "-",
-        }
-        if any(record.privacy is not None for record in records):
-            columns["epsilon"] = lambda record: "-" if record.privacy is None else epsilon(record.privacy.epsilon)
-            columns["left"] = lambda record: "-" if record.epsilon_left is None else f"{record.epsilon_left:.3f}"
-        rows = [[column(record) for column in columns.values()] for record in records]
-        console.print(table("", tuple(columns), rows))
+
+
+def _columns(records: Sequence[RoundRecord]) -> dict[str, Callable[[RoundRecord], str]]:
+    """Return what is shown of rounds: columns that have nothing in any of them are left out."""
+    from ridotto.cli.screen import epsilon, rest
+
+    columns: dict[str, Callable[[RoundRecord], str]] = {
+        "round": lambda record: str(record.round),
+        "participants": lambda record: str(record.participants),
+        "lost": lambda record: ", ".join(record.lost) or "-",
+        "metrics": lambda record: "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items()) or "-",
+    }
+    if any(record.clipped is not None for record in records):
+        columns["clipped"] = lambda record: "-" if record.clipped is None else f"{record.clipped:.0f}"
+    if any(record.excluded for record in records):
+        columns["excluded"] = lambda record: ", ".join(record.excluded) or "-"
+    if any(record.privacy is not None for record in records):
+        columns["epsilon"] = lambda record: "-" if record.privacy is None else epsilon(record.privacy.epsilon)
+        columns["left"] = lambda record: "-" if record.privacy is None else rest(record.privacy.left)
+    return columns
