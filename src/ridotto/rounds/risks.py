@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ridotto.rounds.settings import CentralGaussian, Ideal
+from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Ideal, PrivUnit
 from ridotto.secagg.graph import complete_threshold
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def protection_of(plan: Plan) -> str:
     """Say in a few sentences what the coordinator can learn, which risks a plan takes, and what liars can do."""
     liars = _robust_words(plan)
     if isinstance(plan.protocol, Ideal):
-        return " ".join(["No protection: the coordinator sees every update.", *_noise_words(plan), *liars])
+        local = plan.dp is not None and plan.dp.local
+        seen = "every update, and every update is private." if local else "every update."
+        return " ".join([f"No protection: the coordinator sees {seen}", *_noise_words(plan), *liars])
     members = plan.smallest_session
     corrupt = plan.corrupt_of(members)
     threshold = plan.sparse(members)[1] or complete_threshold(members, corrupt)
@@ -55,7 +57,14 @@ def protection_of(plan: Plan) -> str:
 
 def trust_of(plan: Plan) -> str:
     """Say who must be honest for the noise of a plan to be there."""
-    if isinstance(plan.dp, CentralGaussian):
+    if plan.dp is not None and plan.dp.local:
+        return "Trusted: nobody but one's own device."
+    if isinstance(plan.dp, BandedGaussian):
+        return (
+            "Trusted: the coordinator, which sees the exact sums, to add the noise, to show nobody the noise of rounds "
+            "before, and to keep participants to their rounds."
+        )
+    if plan.dp is not None and plan.dp.central:
         return "Trusted: the coordinator, which sees the exact sums, to add the noise and forget it."
     seen = ""
     if isinstance(plan.protocol, Ideal):
@@ -63,6 +72,36 @@ def trust_of(plan: Plan) -> str:
     return (
         f"Trusted: {plan.honest} of every {plan.least} participants in a sum, to add their share of the noise and "
         f"forget it; more noise is there if more are honest.{seen}"
+    )
+
+
+def mechanism_of(plan: Plan) -> str:
+    """Say in a few words what makes a plan private."""
+    match plan.dp:
+        case None:
+            return "none"
+        case PrivUnit(report_epsilon=epsilon):
+            return f"a random direction from every participant (PrivUnit2), of epsilon {epsilon or 0:.4g} each"
+        case BandedGaussian(bands=bands, participations=k, separation=s):
+            return (
+                f"discrete Gaussian noise, correlated over {bands} rounds (DP-FTRL) and added by the coordinator; for "
+                f"at most {k} rounds of a participant, {s} or more apart"
+            )
+        case _ if plan.dp.local:
+            return "discrete Gaussian noise, added by every participant to its own update"
+    law = "Skellam" if isinstance(plan.dp, DistributedSkellam) else "discrete Gaussian"
+    who = "added by the coordinator" if plan.dp.central else "a share of it added by every participant"
+    return f"{law} noise, {who}"
+
+
+def metric_words(plan: Plan) -> tuple[str, ...]:
+    """Say what the metrics of a plan with differential privacy cost; nothing without any."""
+    if plan.dp is None or plan.dp.metrics_epsilon is None:
+        return ()
+    names = ", ".join(sorted(plan.metrics))
+    return (
+        f"Included: epsilon {plan.dp.metrics_epsilon:g} in every round for each of the metrics {names}, which every "
+        "participant answers by itself with one random bit.",
     )
 
 
@@ -95,9 +134,14 @@ def _noise_words(plan: Plan) -> list[str]:
     if plan.dp is None:
         return []
     z = plan.dp.noise_multiplier
-    size = "" if z is None else f" {z:.4g} times the clip"
-    gives = f"Noise of{size or ' a size that epsilon decides'} limits what sums and model reveal about a participant."
-    if isinstance(plan.dp, CentralGaussian):
+    if isinstance(plan.dp, PrivUnit):
+        size = "an epsilon yet to be worked out" if z is None else f"epsilon {1 / z:.4g}"
+        return [f"Every participant sends a random report of {size} in place of its update.", trust_of(plan)]
+    size = " a size that epsilon decides" if z is None else f" {z:.4g} times the clip"
+    if plan.dp.local:
+        return [f"Noise of{size} on every contribution limits what it reveals, whoever sees it.", trust_of(plan)]
+    gives = f"Noise of{size} limits what sums and model reveal about a participant."
+    if plan.dp.central:
         return [gives, "The coordinator adds it and sees the exact sums: it must be trusted."]
     return [gives, trust_of(plan)]
 

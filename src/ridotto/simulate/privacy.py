@@ -13,7 +13,7 @@ import msgspec
 
 from ridotto.errors import ConfigError
 from ridotto.privacy.event import Sampling
-from ridotto.rounds.plan import DistributedGaussian, Plan
+from ridotto.rounds.plan import Plan
 from ridotto.rounds.private import EVERYBODY, Draw, PrivacyAccount, calibrated, with_noise
 from ridotto.simulate.checkpoint import Checkpoint
 from ridotto.simulate.clients import ClientId
@@ -48,7 +48,7 @@ def draw_of(
             return EVERYBODY
         case "uniform-without-replacement":
             return Draw(Sampling.FIXED_SIZE, size=cohort, population=population)
-        case "poisson" if isinstance(plan.dp, DistributedGaussian):
+        case "poisson" if plan.dp is not None and plan.dp.shared:
             return Draw(why=NO_CREDIT.format(why=SHARES))
         case "poisson" if getattr(sampler, "rate", None) is not None:
             return EVERYBODY if sampler.rate >= 1 else Draw(Sampling.POISSON, rate=sampler.rate)
@@ -94,10 +94,12 @@ def account_of(
             "an asynchronous pace may have a client in one sum twice, and noise hides it once: take another pace, or "
             "leave dp out of the plan"
         )
-    account = PrivacyAccount(plan, parameters, draw, rounds, before.spent if before else ())
-    if before is not None and account.rounds != before.rounds:
+    if before is None:
+        return PrivacyAccount(plan, parameters, draw, rounds)
+    account = PrivacyAccount(plan, parameters, draw, rounds, before.spent, before.rounds)
+    if not account.consistent:
         raise ConfigError(
-            f"the checkpoint has {before.rounds} rounds and the privacy of {account.rounds}: it can't be resumed, "
-            "because what was spent is not known"
+            f"the checkpoint has {before.rounds} rounds, and not the privacy of so many: it can't be resumed, because "
+            "what was spent is not known"
         )
     return account
