@@ -152,6 +152,7 @@ def test_strangers_and_misplaced_messages_are_refused() -> None:
             ShareInput(ID, (1, 2), None, memoryview(bytes(16))),
             "client: shares its input as the other party must get it",
         ),
+        (CLIENT, ShareInput(ID, (2**40, 2), ID, memoryview(b"")), "client: shares its input of 2199023255552 words"),
         (CLIENT, ShareInput(ID, (1, 2), ID, memoryview(bytes(16))), "both as a seed and as words"),
     ]:
         with pytest.raises(PeerProtocolError, match=why):
@@ -197,3 +198,19 @@ def test_material_is_gone_before_it_is_used() -> None:
     half.close()
     with pytest.raises((KeyError, IndexError, ValueError)):
         list(program.run(True, prepared, np.zeros((2, 8), np.uint64)))
+
+
+def test_a_dealer_that_leaves_spoils_only_what_it_has_not_dealt() -> None:
+    machines: list[Party] = []
+    with infer.local() as world:
+        secret_model = world.share(GRAPH)
+        secret_model.prepare(2)
+        machines = [world._link._machines[name] for name in ("party-0", "party-1")]  # type: ignore[attr-defined]
+        for machine in machines:
+            assert machine.lose(DEALER, "gone") == []
+        assert secret_model.predict(inputs(GRAPH, 2)).shape == (2,)
+        secret_model.prepare(2)
+        (failed,) = machines[0].lose(PEER, "gone")
+        assert failed.message.blame == PEER  # type: ignore[union-attr]
+        with pytest.raises(PeerProtocolError, match="begins a session that is not known here"):
+            secret_model.predict(inputs(GRAPH, 2))

@@ -25,15 +25,6 @@ def test_products_wrap_like_integers(shape: tuple[int, int, int]) -> None:
     np.testing.assert_array_equal(compiled.matmul(left, right), expected)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [((1, 1), (1, 1)), ((3, 2), (1, 1)), ((2, 3), (2, 3)), ((5, 6), (1, 2))])
-def test_patches(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
-    images = words(2, 5, 6, 3)
-    found = compiled.patches(images, kernel, stride)
-    np.testing.assert_array_equal(found, plain.patches(images, kernel, stride))
-    window = images[1, stride[0] * (found.shape[1] - 1) :][: kernel[0], : kernel[1]]
-    np.testing.assert_array_equal(found[1, -1, 0], window.reshape(-1))
-
-
 def test_limbs_are_exact_at_their_largest() -> None:
     ones = np.full((8, 1024), 2**64 - 1, np.uint64)
     np.testing.assert_array_equal(plain.matmul(ones, ones.T), np.full((8, 8), 1024, np.uint64))

@@ -160,6 +160,11 @@ def test_refuses_the_class_of_an_image() -> None:
         compile_plan(Plan(builder.build((1, 5, 5)).architecture, FIXED, 1, "class"))
 
 
+def test_refuses_more_examples_than_fit() -> None:
+    with pytest.raises(PlanError, match="65536 examples make a wire of 335544320 words"):
+        compile_plan(Plan(dense(5120, 2).architecture, FIXED, 65536, "logits"))
+
+
 def test_a_plan_is_named_by_all_of_it() -> None:
     graph = MODELS["one layer"]
     plans = [

@@ -13,9 +13,9 @@ from ridotto.core.rng import Rng
 from ridotto.core.wire import Message, sentence
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.infer.fixed import Fixed
-from ridotto.infer.graph import Architecture
+from ridotto.infer.graph import WIRE_LIMIT, Architecture
 from ridotto.infer.messages import Dealt, Failed, Forget, ModelSeed, NewModel, Prepare, buffer
-from ridotto.infer.model import draw_masks
+from ridotto.infer.model import draw_masks, row_length
 from ridotto.infer.program import Plan, Program, compile_plan
 from ridotto.infer.streams import SEED_BYTES, Dealing
 from ridotto.infer.wires import Masks
@@ -91,6 +91,8 @@ class Dealer:
             architecture = Architecture.decode(message.architecture)
         except DataError as error:
             raise PeerProtocolError(sender, f"malformed model: {error}") from error
+        if (length := row_length(architecture)) > WIRE_LIMIT:
+            raise PeerProtocolError(sender, f"shares a model of {length} words, at most {WIRE_LIMIT}")
         seeds = self._rng.bytes(SEED_BYTES), self._rng.bytes(SEED_BYTES)
         masks = draw_masks(seeds, message.model, architecture)
         self._models[message.model] = _Model(sender, architecture, message.fixed, masks)

@@ -23,7 +23,7 @@ from ridotto.core.machine import Effect, Send, Wake
 from ridotto.core.wire import Message, sentence
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.infer.fixed import expand
-from ridotto.infer.graph import Architecture
+from ridotto.infer.graph import WIRE_LIMIT, Architecture
 from ridotto.infer.kernels.plain import Words
 from ridotto.infer.messages import (
     Answer,
@@ -136,7 +136,7 @@ class Party:
         if name in (self._peer, self._dealer):
             for item in [*self._sessions, *(key for key, model in self._models.items() if model.shares is None)]:
                 session = self._sessions.get(item)
-                if name == self._dealer and session is not None and session.prepared is not None:
+                if name == self._dealer and session is not None and (session.ready or session.prepared is not None):
                     continue
                 effects += self._fail(item, name, why)
             return effects
@@ -226,6 +226,8 @@ class Party:
     ) -> Words:
         if (seed is not None) != self._first:
             raise PeerProtocolError(sender, f"shares its {what} as the other party must get it")
+        if math.prod(shape) > WIRE_LIMIT:
+            raise PeerProtocolError(sender, f"shares its {what} of {math.prod(shape)} words, at most {WIRE_LIMIT}")
         if seed is None:
             return words_from(values, math.prod(shape), sender, f"share of the {what}").reshape(shape)
         if values.nbytes:
@@ -343,9 +345,9 @@ class Party:
     def _material(self, dealt: Dealt) -> Material:
         if self._first:
             words_from(dealt.values, 0, self._dealer, "material of party 0")
-            return Material(dealt.seed, dealt.session, None)
+            return Material(dealt.seed, dealt.session, None, self._dealer)
         words = words_from(dealt.values, dealt.values.nbytes // 8, self._dealer, "material")
-        return Material(dealt.seed, dealt.session, words)
+        return Material(dealt.seed, dealt.session, words, self._dealer)
 
     def _shares(self, name: bytes) -> ModelShares:
         model = self._models.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +15,19 @@ from ridotto.infer.argmax import CLASS_LIMIT, Argmax
 from ridotto.infer.average_pool import AveragePool
 from ridotto.infer.ends import Flatten, Logits, Rescale, TakeInput
 from ridotto.infer.fixed import Fixed
-from ridotto.infer.graph import Architecture, AvgPool2d, Conv2d, Gelu, Layer, Linear, MaxPool2d, Sigmoid, Softmax, Tanh
+from ridotto.infer.graph import (
+    WIRE_LIMIT,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Gelu,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from ridotto.infer.graph import Flatten as FlattenLayer
 from ridotto.infer.graph import Relu as ReluLayer
 from ridotto.infer.linear import MaskedProduct
@@ -112,6 +125,9 @@ class _Compiler:
 
     def steps(self) -> list[Step]:
         architecture = self._plan.architecture
+        largest = self._plan.batch * max(math.prod(shape) for shape in architecture.wires)
+        if largest > WIRE_LIMIT:
+            raise PlanError(f"{self._plan.batch} examples make a wire of {largest} words, at most {WIRE_LIMIT}")
         self._steps = [TakeInput(self._wire(architecture.input_shape))]
         shape = architecture.input_shape
         for layer in _needed(architecture.layers, self._plan.output):

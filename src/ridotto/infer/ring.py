@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ridotto.infer.kernels import active
 from ridotto.infer.kernels.plain import Words
@@ -31,8 +32,10 @@ def patches(images: Words, geometry: Geometry) -> Words:
     (above, left) = geometry.padding
     if above or left:
         images = np.pad(images, ((0, 0), (above, above), (left, left), (0, 0)))
-    rows: Words = active().patches(images, geometry.kernel, geometry.stride)
-    return rows
+    view = sliding_window_view(images, geometry.kernel, axis=(1, 2))
+    view = view[:, :: geometry.stride[0], :: geometry.stride[1]].transpose(0, 1, 2, 4, 5, 3)
+    # A copy by NumPy; a compiled loop is no faster (measured).
+    return np.ascontiguousarray(view).reshape(*view.shape[:3], -1)
 
 
 def windows(images: Words, kernel: Pair, stride: Pair) -> list[Words]:

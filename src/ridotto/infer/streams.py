@@ -116,10 +116,11 @@ class Dealing:
 class Material:
     """Read one party's part of a session's material. Every word is read once.
 
-    seed: this party's. corrections: party 1's, None for party 0.
+    seed: this party's. corrections: party 1's, None for party 0. dealer: whom errors name.
     """
 
-    def __init__(self, seed: bytes, session: bytes, corrections: Words | None) -> None:
+    def __init__(self, seed: bytes, session: bytes, corrections: Words | None, dealer: str = "dealer") -> None:
+        self._dealer = dealer
         self._stream = Stream(seed, session, "dealt")
         self._corrections = corrections
 
@@ -153,4 +154,4 @@ class Material:
     def close(self) -> None:
         """Raise PeerProtocolError if the dealer sent more than this plan needs."""
         if self._corrections is not None and self._corrections.size:
-            raise PeerProtocolError("dealer", f"{self._corrections.size} words of material are too many")
+            raise PeerProtocolError(self._dealer, f"{self._corrections.size} words of material are too many")

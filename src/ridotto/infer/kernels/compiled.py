@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ridotto.errors import MissingExtraError
-from ridotto.infer.kernels.plain import Words, patches_shape, words_of
+from ridotto.infer.kernels.plain import Words, words_of
 
 try:
     from numba import njit
@@ -85,28 +85,6 @@ def matmul(left: Words, right: Words) -> Words:
     """Return left @ right mod 2^64. left: (m, k); right: (k, n)."""
     out = np.zeros((left.shape[0], right.shape[1]), np.uint64)
     _matmul(np.ascontiguousarray(left), np.ascontiguousarray(right), out)
-    return out
-
-
-@_compiled("void(uint64[:,:,::1],int64,int64,int64,int64,uint64[:,:,:,::1])")
-def _patches(lines, rows, run, down, right, out):  # type: ignore[no-untyped-def]
-    for b in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for i in range(rows):
-                line = lines[b, y * down + i]
-                for x in range(out.shape[2]):
-                    row = out[b, y, x]
-                    for c in range(run):
-                        row[i * run + c] = line[x * right + c]
-
-
-def patches(images: Words, kernel: tuple[int, int], stride: tuple[int, int]) -> Words:
-    """Lay out each window as a row; see `plain.patches`."""
-    out = np.empty(patches_shape(images.shape, kernel, stride), np.uint64)
-    channels = images.shape[3]
-    lines = np.ascontiguousarray(images).reshape(*images.shape[:2], -1)
-    # Of a window's row, all columns and channels lie side by side.
-    _patches(lines, kernel[0], kernel[1] * channels, stride[0], stride[1] * channels, out)
     return out
 
 

@@ -9,7 +9,6 @@ Matrix products go through float64 BLAS in limbs of 22 bits, which is some times
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
@@ -40,24 +39,6 @@ def matmul(left: Words, right: Words) -> Words:
     for start in range(0, left.shape[1], LIMB_DEPTH):
         _add_product(total, left[:, start : start + LIMB_DEPTH], right[start : start + LIMB_DEPTH])
     return total
-
-
-def patches(images: Words, kernel: tuple[int, int], stride: tuple[int, int]) -> Words:
-    """Lay out each window as a row. images: (batch, rows, columns, channels).
-
-    Returns `patches_shape`; in a row channels vary fastest, then columns, then rows.
-    """
-    view = sliding_window_view(images, kernel, axis=(1, 2))[:, :: stride[0], :: stride[1]]
-    shape = patches_shape(images.shape, kernel, stride)
-    return np.ascontiguousarray(view.transpose(0, 1, 2, 4, 5, 3)).reshape(shape)
-
-
-def patches_shape(
-    images: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """Return (batch, rows of windows, columns of windows, kernel rows * kernel columns * channels)."""
-    rows, columns = ((images[1 + i] - kernel[i]) // stride[i] + 1 for i in range(2))
-    return images[0], rows, columns, kernel[0] * kernel[1] * images[3]
 
 
 def transpose_bits(values: Words, count: int) -> Words:
