@@ -71,8 +71,8 @@ class Encoding:
 
     @cached_property
     def entries(self) -> int:
-        """Return the entries that are rounded: m, and one more for the bit of an adaptive clip under dp."""
-        return self.compressed + (self.bit > 0)
+        """Return the entries that are rounded: m, and those of the bit of an adaptive clip under dp."""
+        return self.compressed + self.copies
 
     @cached_property
     def clip(self) -> float:
@@ -103,6 +103,17 @@ class Encoding:
         if not isinstance(dp, PrivUnit) or dp.report_epsilon is None:
             return None
         return PrivUnit2(dp.report_epsilon, self.compressed, self.clip)
+
+    @cached_property
+    def copies(self) -> int:
+        """Return over how many entries the bit is spread: in the small ring of a `Quantize` its sum would not fit one.
+
+        Over (1 / (2 deviation))^2 of them it is no larger than the noise on each, when all bits agree.
+        """
+        plan = self.plan
+        if not self.bit or not isinstance(plan.clip, AdaptiveClip):
+            return 0
+        return 1 if quantizer(plan.compress) is None else math.ceil((2 * plan.clip.deviation) ** -2)
 
     @cached_property
     def bound(self) -> float:

@@ -12,12 +12,12 @@ exp(-(k - g)^2 / 2 t^2). What comes out is the discrete Gaussian of variance s^2
 1 + e in every probability, |e| < 2^-120 (Poisson summation: the normalising sum over k is constant in g up to
 2 exp(-2 pi^2 t^2)). So adding a discrete Gaussian to integers is a post-processing of adding a real Gaussian of
 variance s^2 - t^2, and whatever is known of Gaussians holds, on samples too. A sum of n discrete Gaussians of sigma
->= 4 has the probabilities of one of variance n sigma^2 up to a factor of exp(tau), tau < n * 10^-67. Both errors stay
-below 2^-85 for a vector of 2^30 entries; the sampler's own distance (2^-66 an entry) is larger, and no concern either,
-see docs/privacy-mechanisms.md. Coarser shares are counted by the theorem of Kairouz, Liu & Steinke with its tau.
-Source: Peikert, "An Efficient and Parallel Gaussian Sampler for Lattices", CRYPTO 2010, theorem 3.1; Kairouz, Liu,
-Steinke, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation", ICML 2021,
-theorem 1 and its lemma on sums.
+>= 2.5 has the probabilities of one of variance n sigma^2 up to a factor of exp(tau), tau < 10^-25, also where each is
+around a number instead of an integer. Both errors stay below 2^-52 for a vector of 2^30 entries; the sampler's own
+distance (2^-66 an entry) is larger, and no concern either, see docs/privacy-mechanisms.md. Coarser shares are counted
+by the theorem of Kairouz, Liu & Steinke with its tau. Source: Peikert, "An Efficient and Parallel Gaussian Sampler for
+Lattices", CRYPTO 2010, theorem 3.1; Kairouz, Liu, Steinke, "The Distributed Discrete Gaussian Mechanism for Federated
+Learning with Secure Aggregation", ICML 2021, theorem 1 and its lemma on sums.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from ridotto.rounds.settings import BandedGaussian, DistributedGaussian, Distrib
 SMOOTH = 4.5
 """t^2: what the variance of a real Gaussian is short of the discrete one's."""
 
-FINE_SIGMA = 4.0
-"""From this sigma of a share on, a sum of shares is one discrete Gaussian: tau is below n * 10^-67."""
+FINE_SIGMA = 2.5
+"""From this sigma of a share on, a sum of shares is one discrete Gaussian: tau is below 10^-25."""
 
 BELOW = 1 - 2.0**-48
 """A noise multiplier is rounded down by more than float64 can be off."""
