@@ -174,3 +174,9 @@ def test_a_service_from_settings(tmp_path: Path) -> None:
         service = make_service(settings)
         service.stop()
         service.run()
+
+
+def test_a_process_that_can_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridotto.infer.children.sys.executable", "/bin/false")
+    with pytest.raises(UnreachableError, match="party-0 could not be started"):
+        infer.processes()

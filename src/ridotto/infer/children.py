@@ -14,7 +14,7 @@ import msgspec
 
 from ridotto.core.rng import Rng
 from ridotto.crypto.certificates import make_certificate
-from ridotto.errors import ConfigError
+from ridotto.errors import ConfigError, UnreachableError
 from ridotto.infer.host import Place, Settings
 from ridotto.infer.in_process import CLIENT, DEALER, PARTIES
 from ridotto.infer.party import Limits
@@ -46,6 +46,12 @@ class ProcessLink(TlsLink):
         """Close the connections, and end the processes."""
         super().close()
         self._stack.close()
+
+    def _check(self, name: str) -> None:
+        """Raise UnreachableError if the process of this party has ended."""
+        code = self.children[name].poll()
+        if code is not None:
+            raise UnreachableError(f"{name} could not be started: its process ended with {code}")
 
     def _start(self, folder: Path, limits: Limits) -> dict[str, Place]:
         served = (*PARTIES, DEALER)

@@ -12,6 +12,12 @@ from ridotto.errors import ConfigError, UnreachableError
 from ridotto.infer.tls import Connection, Contact, Identity, Pins
 from ridotto.infer.world import World
 
+CALL_S = 5.0
+"""Longest that one call waits for an answer."""
+
+PAUSE_S = 0.05
+"""Between two calls to somebody who is not there yet."""
+
 TIMEOUT_S = 60.0
 """How long to wait for the next message unless somebody asks for another time; parties give up later than that."""
 
@@ -38,7 +44,7 @@ class TlsLink:
         until = time.monotonic() + timeout_s
         try:
             for contact in others.values():
-                self._connections[contact.name] = _call(pins, contact, until)
+                self._connections[contact.name] = self._call(pins, contact, until)
         except UnreachableError:
             self.close()
             raise
@@ -65,6 +71,19 @@ class TlsLink:
         for connection in self._connections.values():
             connection.close()
         self._selector.close()
+
+    def _check(self, name: str) -> None:
+        """Raise UnreachableError if it is known that this party will never answer; here, nothing is known."""
+
+    def _call(self, pins: Pins, contact: Contact, until: float) -> Connection:
+        while True:
+            self._check(contact.name)
+            try:
+                return pins.call(contact, min(CALL_S, max(0.1, until - time.monotonic())))
+            except UnreachableError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(PAUSE_S)
 
     def _drain(self, connection: Connection) -> None:
         while connection.waiting:
@@ -101,13 +120,3 @@ def connect(
     Raises UnreachableError, naming who, if one can't be reached; ConfigError if a certificate can't be used.
     """
     return World(TlsLink(own, parties, dealer, timeout_s), rng)
-
-
-def _call(pins: Pins, contact: Contact, until: float) -> Connection:
-    while True:
-        try:
-            return pins.call(contact, max(0.1, until - time.monotonic()))
-        except UnreachableError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.05)

@@ -70,18 +70,23 @@ class Pins:
 
     def call(self, contact: Contact, timeout_s: float) -> Connection:
         """Connect to another party. Raises UnreachableError, naming it, if it can't be reached or is someone else."""
+        place = f"{contact.name} at {contact.host}:{contact.port}"
         try:
             raw = socket.create_connection((contact.host, contact.port), timeout_s)
-            wrapped = self.wrap(raw, server=False)
-            wrapped.settimeout(timeout_s)
-            wrapped.do_handshake()
-            found = self.name_of(wrapped)
+        except OSError as error:
+            raise UnreachableError(f"{place}: {error}") from error
+        wrapped = raw
+        try:
+            wrapped = secured = self.wrap(raw, server=False)
+            secured.do_handshake()
+            found = self.name_of(secured)
         except (OSError, PeerProtocolError) as error:
-            raise UnreachableError(f"{contact.name} at {contact.host}:{contact.port}: {error}") from error
-        if found != contact.name:
             wrapped.close()
-            raise UnreachableError(f"{contact.name} at {contact.host}:{contact.port}: {found} answers there")
-        return Connection(wrapped, found)
+            raise UnreachableError(f"{place}: {error}") from error
+        if found != contact.name:
+            secured.close()
+            raise UnreachableError(f"{place}: {found} answers there")
+        return Connection(secured, found)
 
     def _context(self, protocol: int, own: Identity) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
