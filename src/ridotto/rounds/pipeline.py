@@ -256,7 +256,9 @@ class Pipeline:
         if self.encoding.bit:
             # The bit is scaled with the rest, so that clipping costs no pass of its own.
             bit = self.encoding.bit * BIT_SLACK * (within - 0.5) / factor
-            vector, norm = np.append(vector, np.float32(bit)), math.hypot(norm, bit)
+            copies = self.encoding.copies
+            spread = np.full(copies, bit / math.sqrt(copies), np.float32)
+            vector, norm = np.concatenate([vector, spread]), math.hypot(norm, bit)
         if noise.centred:
             bits, sigma = self.plan.bits, noise.sigma
             encode_centred(vector, noise.scale, noise.bound, sigma, words, bits, out, factor=factor, norm=norm)
@@ -330,7 +332,8 @@ class Pipeline:
         """Return how many were clipped, as the noisy bits have it; None if no bits travelled."""
         if not self.encoding.bit:
             return None
-        within = float(encoded[-1]) / self.encoding.bit + 0.5
+        copies = self.encoding.copies
+        within = float(encoded[-copies:].mean()) * math.sqrt(copies) / self.encoding.bit + 0.5
         return count * (1 - min(max(within, 0.0), 1.0))
 
     def _check_lanes(self, sums: LaneSums) -> None:
