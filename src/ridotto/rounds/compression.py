@@ -13,7 +13,9 @@ import msgspec
 from ridotto.core.vector import Layout
 from ridotto.errors import PlanError
 from ridotto.learn.compress import Codec, chain, error_feedback
+from ridotto.learn.compress.codec import require_count
 from ridotto.learn.compress.count_sketch import count_sketch
+from ridotto.learn.compress.delta import LARGEST, SMALLEST
 from ridotto.learn.compress.low_rank import low_rank
 from ridotto.learn.compress.quantize import Likely
 from ridotto.learn.compress.rotate import rotate
@@ -202,6 +204,20 @@ def check_compression(compress: Sequence[Compression], ideal: bool, private: boo
             "ErrorFeedback adds to an update what its clip does not bound, and clients keep it as their state: leave "
             "it out of plans with dp, and of algorithms whose clients keep another"
         )
+
+
+def check_download(bits: float, algorithm: str, stateful: bool) -> int:
+    """Return the bits of differences for downloads, as a whole number.
+
+    stateful: the algorithm has states. Raises PlanError for bits out of range, and differences that make no sense.
+    """
+    whole = require_count("download_bits", SMALLEST, LARGEST, bits=bits)
+    if stateful:
+        raise PlanError(
+            f"{algorithm} sends participants a vector of its own beside the model, whole, and steps from where the "
+            "model is exactly; download_bits rounds the model and makes nothing else smaller: leave it out"
+        )
+    return whole
 
 
 def _check_order(compress: Sequence[Compression]) -> None:

@@ -16,7 +16,7 @@ from ridotto.core.wire import digest
 from ridotto.errors import PlanError
 from ridotto.learn.algorithms import LocalAlgorithm
 from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
-from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, quantizer
+from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, check_download, quantizer
 from ridotto.rounds.mechanisms import check_private, check_room, spread_of
 from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
 from ridotto.rounds.robustness import Robustness, check_robust
@@ -77,11 +77,12 @@ class Plan(Settings, frozen=True, kw_only=True):
     optimiser: what turns the mean update into the next model. bits: width of an element on the wire, 8 to 64.
     value_range: largest |entry| of a summed vector; entries beyond it are cut off and counted. clip: largest l2 norm of
     an update: a number, `Clip`, `AdaptiveClip`, or None. dp: what hides one participant, or None. compress: what makes
-    updates smaller, in order (`rounds.compression`). robust: what is done about liars, or None (`rounds.robustness`).
-    max_examples: largest weight of a participant; more examples count as this many. metrics: name -> largest value of a
-    metric (a mean over examples, from -bound to bound); what is not named here never leaves the device. join_s: how
-    long a round waits for its cohort once the minimum is there. train_s: for training. phase_s: for each message of the
-    secure sum. i_know: risks taken knowingly.
+    updates smaller, in order (`rounds.compression`). download_bits: of an entry of the difference in which the next
+    model goes to who holds the last one, 2 to 16; None for whole models (`rounds.downloads`). robust: what is done
+    about liars, or None (`rounds.robustness`). max_examples: largest weight of a participant; more examples count as
+    this many. metrics: name -> largest value of a metric (a mean over examples, from -bound to bound); what is not
+    named here never leaves the device. join_s: how long a round waits for its cohort once the minimum is there.
+    train_s: for training. phase_s: for each message of the secure sum. i_know: risks taken knowingly.
 
     Raises PlanError, with the reason, for a combination that can't work or a risk that is not acknowledged.
     """
@@ -96,6 +97,7 @@ class Plan(Settings, frozen=True, kw_only=True):
     clip: float | Clip | AdaptiveClip | None = None
     dp: Mechanism | None = None
     compress: tuple[Compression, ...] = ()
+    download_bits: int | None = None
     robust: Robustness | None = None
     max_examples: int = 10_000
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
@@ -144,6 +146,9 @@ class Plan(Settings, frozen=True, kw_only=True):
             raise PlanError(f"{chosen.name} sums more than updates, and compression would mix them: take fedavg")
         ideal, private = isinstance(self.protocol, Ideal), self.dp is not None
         check_compression(self.compress, ideal, private, self.clip is not None, chosen.plain)
+        if self.download_bits is not None:
+            whole = check_download(self.download_bits, chosen.name, chosen.stateful)
+            msgspec.structs.force_setattr(self, "download_bits", whole)
 
     def _check_room(self) -> None:
         """Prove the head-room of the ring as far as it does not depend on the model, or say what is missing."""

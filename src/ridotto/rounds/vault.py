@@ -24,6 +24,7 @@ from ridotto.learn.strategy import State
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.combine import Combined, added_up, by_rule
+from ridotto.rounds.downloads import most_deltas, rounded
 from ridotto.rounds.messages import Applied, Apply, NotApplied
 from ridotto.rounds.pipeline import Pipeline, RoundSum
 from ridotto.rounds.plan import CentralGaussian, Plan
@@ -99,6 +100,13 @@ class Vault:
         self.state: State = state
         self._set_plan(plan)
         self._set_model(model)
+        self.delta: bytes | None = None
+        """What made the model of its predecessor in the last round, if the plan has `download_bits`."""
+
+    @property
+    def most_deltas(self) -> int:
+        """Return how many rounds' deltas are together shorter than the model: 0 without `download_bits`."""
+        return most_deltas(len(self.model_bytes), self.layout.length, self.plan.download_bits)
 
     @property
     def clients_keep(self) -> bool:
@@ -183,9 +191,12 @@ class Vault:
                 self.algorithm_state, result.mean, result.metrics, result.participants, self._population
             )
             state, model = self._strategy.apply(self.state, self.model, mean_update)
-        self._set_model(model)
+        bits = self.plan.download_bits
+        following = rounded(self.model, self.model_digest, model, self.state, bits, self.layout)
+        self._set_model(following.model)
+        self.delta = following.delta
         clip = self.plan.clip_norm
-        self.state = {**state, **_prefixed(own), **self._next_clip(result)}
+        self.state = {**state, **_prefixed(own), **self._next_clip(result), **following.state}
         self._set_plan(self.plan)
         names = list(totals)
         return Applied(
