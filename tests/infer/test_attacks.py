@@ -214,3 +214,15 @@ def test_a_dealer_that_leaves_spoils_only_what_it_has_not_dealt() -> None:
         assert failed.message.blame == PEER  # type: ignore[union-attr]
         with pytest.raises(PeerProtocolError, match="begins a session that is not known here"):
             secret_model.predict(inputs(GRAPH, 2))
+
+
+def test_a_party_that_restarts_knows_no_material() -> None:
+    """A crash between the offline work and the query: nothing was on disk, so nothing can be used a second time."""
+    with infer.local() as world:
+        secret_model = world.share(GRAPH)
+        secret_x = world.share(inputs(GRAPH, 2))
+        secret_model.prepare(2)
+        fresh = Party(first=True, peer=PEER, dealer=DEALER, clients=(CLIENT,))
+        world._link._machines["party-0"] = fresh  # type: ignore[attr-defined]
+        with pytest.raises(PeerProtocolError, match="begins a session that is not known here"):
+            secret_model(secret_x).argmax().reveal()
