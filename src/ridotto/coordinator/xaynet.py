@@ -99,7 +99,7 @@ class XaynetService:
             wake.cancel()
         for task in self._tasks:
             task.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     async def parameters(self, _request: Request) -> Response:
         """Answer GET /params."""
