@@ -56,6 +56,8 @@ class BufferedRounds:
                 "an asynchronous simulation mixes rounds, and what participants share to compress or group updates is "
                 "one round's: leave compress and robust out of the plan, or take another pace"
             )
+        if vault.plan.download_bits is not None:
+            raise ConfigError("an asynchronous simulation sends whole models: leave download_bits out of the plan")
         if not isinstance(timing.pace, Buffered):
             raise ConfigError(f"a buffered simulation needs the pace Buffered, not {type(timing.pace).__name__}")
         self._vault = vault

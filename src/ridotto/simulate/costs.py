@@ -96,9 +96,9 @@ class ModelledRound:
     why no session was opened, as a record says it, or nothing. session_failures: by shard, those that failed.
     lost_before: int8, shape (members,): which of the protocol's messages was the first that a member did not send, as
     an index into `SENT`, or -1. bytes_up, bytes_down: of all members together, the model's download excluded.
-    messages: of both ways. trained: members that were there to be told of the round, so that downloaded the model and
-    trained. waited_s: virtual seconds that the round spent waiting for members that were gone, in its slowest session.
-    coordinator_cpu_s: all of its work. participant_cpu_s: of all members together, training excluded.
+    messages: of both ways. told: bool, shape (members,): who was there to be told of the round, so downloaded the model
+    and trained. waited_s: virtual seconds that the round spent waiting for members that were gone, in its slowest
+    session. coordinator_cpu_s: all of its work. participant_cpu_s: of all members together, training excluded.
     """
 
     included: NDArray[np.bool_]
@@ -108,7 +108,7 @@ class ModelledRound:
     bytes_up: int
     bytes_down: int
     messages: int
-    trained: int
+    told: NDArray[np.bool_]
     waited_s: float
     coordinator_cpu_s: float
     participant_cpu_s: float
@@ -118,6 +118,11 @@ class ModelledRound:
     def count(self) -> int:
         """Return how many contributions are in the applied sums."""
         return int(np.count_nonzero(self.included))
+
+    @property
+    def trained(self) -> int:
+        """Return how many downloaded the model and trained."""
+        return int(np.count_nonzero(self.told))
 
     @cached_property
     def lost(self) -> dict[int, str]:
@@ -190,7 +195,7 @@ def modelled_round(
         bytes_up=up,
         bytes_down=down,
         messages=course.messages,
-        trained=int(course.told.sum()),
+        told=far > 0,
         waited_s=_waited(plan, course),
         coordinator_cpu_s=coordinator,
         participant_cpu_s=participants,

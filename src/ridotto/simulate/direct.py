@@ -25,10 +25,11 @@ from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.vault import Vault
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
+from ridotto.simulate.downloads import Downloads
 from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
 from ridotto.simulate.job import Engine, round_nonce
 from ridotto.simulate.message_sizes import vector_bytes
-from ridotto.simulate.outcome import Outcome, require_rounds
+from ridotto.simulate.outcome import Outcome
 from ridotto.simulate.pace import Closing
 from ridotto.simulate.sums import RoundSums, Sums, name_of_sum
 from ridotto.simulate.timing import Timing
@@ -69,17 +70,18 @@ class DirectRounds:
         self._kept = kept
         self._drop = drop
         self._timing = timing
+        self._downloads = Downloads(vault, len(clients))
         self._sums = RoundSums(vault, engine, clients, rng, kept, drop)
         self._undisturbed = lru_cache(maxsize=4)(self._model)
 
     @property
     def memory(self) -> bytes:
-        """Return what a checkpoint must hold beside the model: nothing."""
-        return b""
+        """Return what a checkpoint must hold beside the model: who holds which one."""
+        return self._downloads.memory
 
     def recall(self, now: float, memory: bytes) -> None:
         """Go on from a checkpoint. Raises ConfigError for one of an asynchronous simulation."""
-        require_rounds(memory)
+        self._downloads.recall(memory)
         self.now = now
 
     def run(self, number: int, cohort: Cohort) -> Outcome:
@@ -100,6 +102,7 @@ class DirectRounds:
             gone = {int(rank): first for rank in np.flatnonzero(~closing.included)} | gone
         before = self._vault.model_digest.hex()
         modelled, answer, failure = self._summed(number, positions, gone, closing.failure if closing else "")
+        downloaded = self._downloads.fetch(positions[modelled.told]) if modelled else 0
         applied = None
         plan = self._vault.plan
         if answer is not None and not failure:
@@ -119,7 +122,7 @@ class DirectRounds:
             dropped={names[position]: why for position, why in list(dropped.items())[:NAMED_AT_MOST]},
             excluded=self._excluded(number, positions, applied),
             bytes_up=self._bytes_up(modelled, answer) if modelled else 0,
-            bytes_down=modelled.bytes_down + modelled.trained * len(self._vault.model_bytes) if modelled else 0,
+            bytes_down=modelled.bytes_down + downloaded if modelled else 0,
             train_s=train_s,
             sum_s=perf_counter() - started - train_s,
             modelled={} if modelled is None else _columns(modelled, len(positions)),
@@ -180,8 +183,9 @@ class DirectRounds:
     def _closing(self, timing: Timing, number: int, positions: NDArray[np.int64]) -> Closing:
         """Decide when the round closes: what a member sends and receives is what it would if nobody left."""
         undisturbed = self._modelled(number, positions, {})
-        members, model = len(positions), len(self._vault.model_bytes)
-        return timing.close(number, positions, model + undisturbed.bytes_down / members, undisturbed.bytes_up / members)
+        members, models = len(positions), self._downloads.sizes(positions).astype(np.float64)
+        down, up = undisturbed.bytes_down / members, undisturbed.bytes_up / members
+        return timing.close(number, positions, models + np.float64(down), up)
 
     def _excluded(self, number: int, positions: NDArray[np.int64], applied: Applied | None) -> dict[str, str]:
         """Return whose sums a robust rule left out, and why."""
@@ -201,7 +205,8 @@ class DirectRounds:
             return self._undisturbed(members, 1 << max(6, number.bit_length() - 1))
         place = self._sums.places(number, positions)
         modelled = self._model(members, number, {int(place[rank]): kind for rank, kind in gone.items()})
-        return replace(modelled, included=modelled.included[place], lost_before=modelled.lost_before[place])
+        of_rank = {name: getattr(modelled, name)[place] for name in ("included", "lost_before", "told")}
+        return replace(modelled, **of_rank)
 
     def _model(self, members: int, number: int, gone: Mapping[int, str] | None = None) -> ModelledRound:
         names = self._clients.names

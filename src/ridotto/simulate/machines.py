@@ -32,9 +32,10 @@ from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.direct import direct_record
+from ridotto.simulate.downloads import Downloads
 from ridotto.simulate.faults import ANNOUNCE, Fault, FaultyNetwork
 from ridotto.simulate.job import Engine, Job, Update, blame, reason, round_job, round_nonce
-from ridotto.simulate.outcome import Outcome, no_round, require_rounds
+from ridotto.simulate.outcome import Outcome, no_round
 from ridotto.simulate.worker import dither_stream, noise_words
 
 ANYTHING = Policy(protocols=tuple(PROTOCOLS), min_participants=1, min_corrupt=0.0, i_know=tuple(Risk))
@@ -67,17 +68,18 @@ class MachineRounds:
         self._faults = faults
         self._kept = kept
         self._drop = drop
+        self._downloads = Downloads(vault, len(clients))
         self._coordinator = IdentityKey.generate(rng.child("coordinator"))
         self._identities: dict[int, IdentityKey] = {}
 
     @property
     def memory(self) -> bytes:
-        """Return what a checkpoint must hold beside the model: nothing."""
-        return b""
+        """Return what a checkpoint must hold beside the model: who holds which one."""
+        return self._downloads.memory
 
     def recall(self, now: float, memory: bytes) -> None:
         """Go on from a checkpoint. Raises ConfigError for one of an asynchronous simulation."""
-        require_rounds(memory)
+        self._downloads.recall(memory)
         self.now = now
 
     def run(self, number: int, cohort: Cohort) -> Outcome:
@@ -89,7 +91,8 @@ class MachineRounds:
         started, before = perf_counter(), self._vault.model_digest.hex()
         members = {self._clients.names[position]: int(position) for position in cohort}
         network = FaultyNetwork(self._faults, number, members, self._rng.child("faults", number))
-        work = _Work(self._vault, self._engine, self._job(number, members, network), members, self._drop)
+        job = self._job(number, members, network)
+        work = _Work(self._vault, self._engine, self._downloads, job, members, self._drop)
         meter = _Meter(network)
         try:
             machines = self._machines(number, members)
@@ -181,7 +184,10 @@ class MachineRounds:
 class _Work:
     """Carry out the tasks of one round's machines: training for the participants, the vault's for the coordinator."""
 
-    def __init__(self, vault: Vault, engine: Engine, job: Job, members: Mapping[str, int], drop: bool) -> None:
+    def __init__(
+        self, vault: Vault, engine: Engine, downloads: Downloads, job: Job, members: Mapping[str, int], drop: bool
+    ) -> None:
+        self._downloads = downloads
         self.train_s = 0.0
         self.downloaded = 0
         self.dropped: dict[str, str] = {}
@@ -209,7 +215,7 @@ class _Work:
 
     def _train(self, name: str) -> Trained | NotTrained:
         started = perf_counter()
-        self.downloaded += len(self._vault.model_bytes)
+        self.downloaded += self._downloads.fetch(np.array([self._members[name]]))
         if self._updates is None:
             # What goes wrong here is no client's fault, and drops nobody.
             self._updates = self._engine.updates(self._job)

@@ -48,7 +48,9 @@ class Timing:
             "take more clients, or a fleet that is there more often"
         )
 
-    def close(self, number: int, positions: NDArray[np.int64], bytes_down: float, bytes_up: float) -> Closing:
+    def close(
+        self, number: int, positions: NDArray[np.int64], bytes_down: float | NDArray[np.float64], bytes_up: float
+    ) -> Closing:
         """Decide when a round closes and who has reported by then. bytes_down, bytes_up: of each member."""
         if isinstance(self.pace, Buffered):
             raise ConfigError("a buffer has no rounds that close")
@@ -57,7 +59,9 @@ class Timing:
         wanted = min(goal(self.pace, self.plan), len(positions))
         return close(self.pace, finish_s, left, goal=wanted, minimum=self.plan.least, timeout_s=self.plan.train_s)
 
-    def durations(self, positions: NDArray[np.int64], bytes_down: float, bytes_up: float) -> NDArray[np.float64]:
+    def durations(
+        self, positions: NDArray[np.int64], bytes_down: float | NDArray[np.float64], bytes_up: float
+    ) -> NDArray[np.float64]:
         """Return how many virtual seconds each client takes to receive the model, train and report, shape (n,)."""
         devices = self.fleet.of(positions, self.rng)
         examples = self.clients.sizes[positions]
