@@ -82,6 +82,7 @@ class Pipeline:
         # Asked for at once, so that an impossible plan is refused before anything is trained.
         self.noise  # noqa: B018
         self.encoding.fixed  # noqa: B018
+        self.encoding.entries  # noqa: B018
         if isinstance(self.plan.clip, Clip) and self.encoding.layout is None:
             raise PlanError("a clip per layer needs the model's layout, not just its size")
 
