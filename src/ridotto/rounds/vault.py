@@ -25,9 +25,10 @@ from ridotto.privacy.noise.words import Words
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.combine import Combined, added_up, by_rule
 from ridotto.rounds.downloads import most_deltas, rounded
+from ridotto.rounds.memory import next_noise
 from ridotto.rounds.messages import Applied, Apply, NotApplied
 from ridotto.rounds.pipeline import Pipeline, RoundSum
-from ridotto.rounds.plan import CentralGaussian, Plan
+from ridotto.rounds.plan import Plan
 from ridotto.secagg.tasks import Open, Opened
 
 Sums = MutableMapping[bytes, IntVector]
@@ -54,13 +55,12 @@ class Vault:
     """Hold the model, the server's state and the running sums of one federation.
 
     plan: of the first round; where the clip adapts, the attribute `plan` is that of the next round, and `pipeline` with
-    it. state: the strategy's, the algorithm's and the clip's arrays, as `state` gave them; None for a new federation.
-    sums: where
-    running sums are kept; a dict by default. threads: for the removal of masks. population: everybody who could take
-    part in a round; algorithms whose clients have a state need it. noise: for plans whose coordinator adds noise; it
-    has no default, because noise that somebody can guess is none. expected: how many contributions a round has in the
-    mean; then sums are divided by that and not by how many there were, as the accounting of Poisson samples asks.
-    root: for robust rules that need the server's own update.
+    it. state: the strategy's, the algorithm's, the clip's and the noise's arrays, as `state` gave them; None for a new
+    federation. sums: where running sums are kept; a dict by default. threads: for the removal of masks. population:
+    everybody who could take part in a round; algorithms whose clients have a state need it. noise: for plans whose
+    coordinator adds noise; it has no default, because noise that somebody can guess is none. expected: how many
+    contributions a round has in the mean; then sums are divided by that and not by how many there were, as the
+    accounting of Poisson samples asks. root: for robust rules that need the server's own update.
     Raises DataError if the model does not fit its layout, ConfigError if population, noise or root are needed and not
     given.
     """
@@ -83,7 +83,7 @@ class Vault:
         self.algorithm = plan.algorithm.build()
         if self.algorithm.stateful and population < 1:
             raise ConfigError(f"{self.algorithm.name} needs to know how many could take part; found {population}")
-        if isinstance(plan.dp, CentralGaussian) and noise is None:
+        if plan.dp is not None and plan.dp.central and noise is None:
             raise ConfigError("a plan whose coordinator adds noise needs a source of secret randomness for it")
         if plan.robust is not None and plan.robust.build().rooted and root is None:
             raise ConfigError(f"{plan.robust.build().name} compares with an update of the server's own: it needs data")
@@ -183,7 +183,8 @@ class Vault:
         attempt shared, if the plan compresses.
         Raises DataError as `apply` does. Nothing has changed then.
         """
-        combined = self._combined(list(totals.values()), number, seed)
+        row, remembered = self._remembered_noise(number)
+        combined = self._combined([*totals.values(), *row], number, seed)
         result = combined.sum
         # A model that overflows is refused by name right after; NumPy's warning would only repeat it.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -196,7 +197,7 @@ class Vault:
         self._set_model(following.model)
         self.delta = following.delta
         clip = self.plan.clip_norm
-        self.state = {**state, **_prefixed(own), **self._next_clip(result), **following.state}
+        self.state = {**state, **_prefixed(own), **self._next_clip(result), **following.state, **remembered}
         self._set_plan(self.plan)
         names = list(totals)
         return Applied(
@@ -220,6 +221,20 @@ class Vault:
             return added_up(self.pipeline, totals, words, seed, self._expected)
         root = None if self._root is None else self._root(self.model, number)
         return by_rule(self.pipeline, totals, words, seed, root)
+
+    def _remembered_noise(self, number: int) -> tuple[Sequence[IntVector], State]:
+        """Return banded noise as one more sum, and what is to be remembered of it; nothing for other plans."""
+        noise, source = self.pipeline.noise, self._noise
+        if noise is None or noise.banded is None or source is None:
+            return (), {}
+
+        def words(own: int) -> Words:
+            return Words(source(own).bytes(SEED_BYTES))
+
+        row, remembered = next_noise(noise.banded, self.state, number, words, self.pipeline.entries)
+        total = np.zeros(self.pipeline.length, container(self.plan.bits))
+        total[: self.pipeline.entries] = row.astype(total.dtype)
+        return (total,), remembered
 
     def _next_clip(self, result: RoundSum) -> State:
         """Return the norm of an adaptive clip after the round."""

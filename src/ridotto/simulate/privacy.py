@@ -6,18 +6,22 @@ numbers are those of a federation whose participants draw their noise from their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ridotto.errors import ConfigError
 from ridotto.privacy.event import Sampling
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.private import EVERYBODY, Draw, PrivacyAccount, calibrated, with_noise
+from ridotto.rounds.settings import BandedGaussian
 from ridotto.simulate.checkpoint import Checkpoint
-from ridotto.simulate.clients import ClientId
+from ridotto.simulate.clients import ClientId, Cohort
 from ridotto.simulate.pace import Buffered
+from ridotto.simulate.sampling import Cyclic
 from ridotto.simulate.timing import Timing
 
 NO_CREDIT = "No sampling is credited: {why}."
@@ -40,6 +44,8 @@ def draw_of(
 
     sampler: says it by its `subsampling`. schedule, timing: decide in its place if there are any.
     """
+    if isinstance(plan.dp, BandedGaussian):
+        return _spaced_draw(plan.dp, sampler, schedule, timing)
     if schedule is not None or timing is not None:
         return Draw(why=NO_CREDIT.format(why=SCHEDULED if timing is None else DEVICES))
     cohort = plan.cohort
@@ -58,6 +64,62 @@ def draw_of(
             return Draw(why=NO_CREDIT.format(why=CYCLIC))
         case _:
             return Draw(why=NO_CREDIT.format(why=UNKNOWN))
+
+
+def _spaced_draw(
+    dp: BandedGaussian, sampler: Any, schedule: Sequence[Sequence[ClientId]] | None, timing: Timing | None
+) -> Draw:
+    """Say whether clients are kept apart: by a schedule or by groups that take turns. `kept_apart` looks at each."""
+    turns = isinstance(sampler, Cyclic) and sampler.turn == 1
+    if timing is None and (schedule is not None or turns):
+        return Draw(spaced=(dp.participations, dp.separation))
+    return Draw()
+
+
+def kept_apart(plan: Plan, cohorts: Callable[[int], Cohort], population: int, rounds: int) -> Callable[[int], Cohort]:
+    """Return the same cohorts, and make sure that nobody takes part more often or earlier again than the noise allows.
+
+    A client that is asked counts, whatever becomes of its round. Raises ConfigError at once if one of the rounds would
+    break that, and again in that round, should a sampler not do what it did before.
+    """
+    dp = plan.dp
+    if not isinstance(dp, BandedGaussian):
+        return cohorts
+    _Attendance(dp, cohorts, population).of(rounds)
+    return _Attendance(dp, cohorts, population).of
+
+
+class _Attendance:
+    """Count who was in which round. Rounds before the one that is asked for, as in a resumed simulation, count too."""
+
+    def __init__(self, dp: BandedGaussian, cohorts: Callable[[int], Cohort], population: int) -> None:
+        self._dp, self._cohorts = dp, cohorts
+        self._times = np.zeros(population, np.int64)
+        self._last = np.full(population, -dp.separation, np.int64)
+        self._done = 0
+        self._cohort: Cohort = ()
+
+    def of(self, number: int) -> Cohort:
+        """Return the cohort of a round. Raises ConfigError if somebody must not be in it."""
+        while self._done < number:
+            self._done += 1
+            self._cohort = self._cohorts(self._done)
+            self._admit(self._done, np.asarray(self._cohort, np.int64))
+        return self._cohort
+
+    def _admit(self, number: int, cohort: NDArray[np.int64]) -> None:
+        dp = self._dp
+        early = (self._times[cohort] > 0) & (number - self._last[cohort] < dp.separation)
+        wrong = np.flatnonzero(early | (self._times[cohort] >= dp.participations))
+        if wrong.size:
+            position = int(cohort[wrong[0]])
+            raise ConfigError(
+                f"round {number} asks the client at position {position}, which was in {self._times[position]} rounds "
+                f"before, the last one {self._last[position]}: the noise is for at most {dp.participations}, "
+                f"{dp.separation} or more apart"
+            )
+        self._times[cohort] += 1
+        self._last[cohort] = number
 
 
 def expected_in_mean(draw: Draw, population: int) -> float | None:

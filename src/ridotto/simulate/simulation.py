@@ -32,7 +32,7 @@ from ridotto.simulate.faults import Fault, read_faults
 from ridotto.simulate.job import Engine
 from ridotto.simulate.machines import MachineRounds
 from ridotto.simulate.pace import Buffered, Pace, Synchronous, check_pace
-from ridotto.simulate.privacy import account_of, draw_of, expected_in_mean, settled
+from ridotto.simulate.privacy import account_of, draw_of, expected_in_mean, kept_apart, settled
 from ridotto.simulate.result import Result
 from ridotto.simulate.run import Driver, Run
 from ridotto.simulate.sampling import Sampler, Uniform
@@ -133,6 +133,7 @@ def simulate(
     drawn = draw_of(sampling or Uniform(), schedule, timing, plan, len(known))
     before, plan = _before(resume, plan, rounds, seed, known, trainer, drawn)
     cohorts = _cohorts(known, plan, rounds, rng, schedule, sampling or Uniform()) if timing is None else _nobody
+    cohorts = kept_apart(plan, cohorts, len(known), rounds)
     read = read_faults(faults, known, plan)
     privacy = account_of(plan, before, rounds, trainer.layout.length, drawn, timing)
     done = before.rounds if before else 0
