@@ -25,7 +25,7 @@ from ridotto.core.rng import SEED_BYTES, OsRng, insecure_seeded_rng
 from ridotto.core.tensors import read_model, write_model
 from ridotto.core.vector import Layout
 from ridotto.crypto.identity import load_or_create_identity
-from ridotto.errors import PlanError, StorageError
+from ridotto.errors import MissingExtraError, PlanError, StorageError
 from ridotto.learn.numpy_trainer import NumpyTrainer
 from ridotto.privacy.event import NoPrivacyEvent, Repeated
 from ridotto.privacy.noise.words import Words
@@ -37,6 +37,7 @@ from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Plan
 from ridotto.rounds.private import calibrated, round_event
 from ridotto.rounds.record import RoundRecord, SignedRecord
 from ridotto.rounds.service import RunState
+from ridotto.rounds.settings import BandedGaussian
 from ridotto.secagg.session import Member
 from tests.coordinator.bench import (
     COORDINATOR_KEY,
@@ -132,6 +133,22 @@ def test_an_epsilon_costs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         scene.begin()
         assert scene.conductor.statement is not None
         assert 0 < (scene.conductor.statement.epsilon or 0.0) < 8.0
+
+
+def test_an_account_that_takes_an_extra_says_so_before_anything_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of metrics are pure mechanisms; beside noise, dp-accounting has the better number."""
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    noise = DistributedGaussian(noise_multiplier=4.0, epsilon=90.0, delta=DELTA, metrics_epsilon=0.5)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ridotto\[dp\]'"):
+        make_federation(tmp_path, make_settings(private_plan(dp=noise, metrics={"loss": 1.0})))
+
+
+def test_noise_that_needs_participants_to_be_kept_apart_is_refused(tmp_path: Path) -> None:
+    noise = BandedGaussian(noise_multiplier=4.0, delta=DELTA, bands=2, participations=1, separation=2)
+    with pytest.raises(PlanError, match="banded-gaussian needs somebody to keep every participant to 1 rounds"):
+        make_federation(tmp_path, make_settings(private_plan(dp=noise)))
 
 
 # The account.

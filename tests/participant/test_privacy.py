@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import numpy as np
 import pytest
 
 from ridotto.core.rng import OsRng
-from ridotto.errors import ConfigError, ConsentError, PeerProtocolError, StorageError
+from ridotto.errors import ConfigError, ConsentError, MissingExtraError, PeerProtocolError, StorageError
 from ridotto.learn.adapt import adapt
 from ridotto.learn.trainer import Correction
 from ridotto.participant.events import Event, EventKind, Spent
@@ -17,6 +19,7 @@ from ridotto.privacy.event import NoPrivacyEvent, Relation, Repeated
 from ridotto.rounds.plan import Algorithm, DistributedGaussian, Pairwise, Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.private import round_event
+from ridotto.rounds.settings import BandedGaussian
 from tests.participant.bench import Bench, StepTrainer, take_part
 from tests.participant.fake import LAYOUT, PLAN, FakeCoordinator
 from tests.participant.test_kills import Killed, Steps
@@ -145,6 +148,36 @@ def test_a_round_without_noise_counts_as_no_protection(tmp_path):
     policy = Policy(min_corrupt=0.0, i_know=("small-cohort",), max_delta=DELTA, max_epsilon=1000.0)
     with pytest.raises(ConsentError, match="after 1 rounds, one more makes epsilon inf"):
         take_part(Bench(tmp_path, fake, policy=policy))
+
+
+# Answers of metrics are counted as pure mechanisms, which takes dp-accounting beside noise.
+ANSWERS = DistributedGaussian(noise_multiplier=4.0, delta=DELTA, metrics_epsilon=0.5)
+
+
+def test_a_limit_that_can_not_be_counted_here_is_found_out_before_a_token_is_spent(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    fake = FakeCoordinator(plan=private_plan(dp=ANSWERS, metrics={"loss": 1.0}))
+    policy = Policy(min_corrupt=0.0, i_know=("small-cohort",), max_delta=DELTA, max_epsilon=90.0)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ridotto\[dp\]'"):
+        take_part(Bench(tmp_path, fake, policy=policy))
+    assert fake.enrolled == {}
+
+
+def test_without_a_limit_what_can_not_be_counted_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    fake = FakeCoordinator(plan=private_plan(dp=ANSWERS, metrics={"loss": 1.0}), rounds=1)
+    assert take_part(Bench(tmp_path, fake)).spent is None
+    with Bench(tmp_path, fake).state() as state:
+        assert state.spent == (Repeated(round_event(fake.plan, LAYOUT), 1),)
+
+
+def test_a_plan_that_nobody_can_count_is_the_coordinators_fault(tmp_path):
+    banded = BandedGaussian(noise_multiplier=4.0, delta=DELTA, bands=2, participations=1, separation=2)
+    fake, trainer = FakeCoordinator(plan=PLAN, rounds=9), StepTrainer()
+    fake.plan = private_plan(dp=banded)
+    with pytest.raises(PeerProtocolError, match="banded-gaussian needs somebody to keep every participant"):
+        take_part(Bench(tmp_path, fake), trainer)
+    assert trainer.calls == 0
 
 
 def test_a_loop_of_ones_own_sees_what_was_spent(tmp_path):

@@ -13,6 +13,7 @@ from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Pairwise, 
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.private import PrivacyAccount
 from ridotto.rounds.round import Attempt, make_sessions
+from ridotto.rounds.settings import DistributedSkellam, LocalGaussian
 from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 from tests.conformance.world import identity
@@ -104,6 +105,11 @@ def private_plan(dp: Any = None, **changes: Any) -> Plan:
             CentralGaussian(noise_multiplier=9.0, delta=1e-6),
             'the coordinator adds the noise and sees the exact sums; the policy has noise = "distributed"',
         ),
+        (
+            {"noise": "local"},
+            None,
+            'what I send is private only together with what others add; the policy has noise = "local"',
+        ),
         ({"min_noise_multiplier": 4.5}, None, "the noise multiplier is 4; the policy has min_noise_multiplier = 4.5"),
         ({"max_delta": 1e-7}, None, "delta is 1e-06; the policy has max_delta = 1e-07"),
         (
@@ -133,6 +139,8 @@ def test_refuses_a_plan_without_noise_by_any_key_that_asks_for_some(policy: dict
 def test_allows_the_privacy_that_it_asks_for() -> None:
     policy = Policy(**NO_SPENDING_NEEDED | {"noise": "distributed", "max_epsilon": 5.0})
     check(policy, private_plan(), NONE_YET)
+    check(Policy(noise="local"), private_plan(LocalGaussian(noise_multiplier=40.0, delta=1e-6)))
+    check(Policy(noise="distributed"), private_plan(DistributedSkellam(noise_multiplier=4.0, delta=1e-6)))
     check(Policy(noise="any"), private_plan(CentralGaussian(noise_multiplier=1.0, delta=1e-6)))
 
 
@@ -165,7 +173,7 @@ def test_a_limit_of_what_is_spent_takes_knowing_what_was_spent() -> None:
 @pytest.mark.parametrize(
     ("policy", "why"),
     [
-        ({"noise": "much"}, "noise is 'much', expected one of any, distributed"),
+        ({"noise": "much"}, "noise is 'much', expected one of any, distributed, local"),
         ({"max_epsilon": 4.0}, "max_epsilon is 4.0 and max_delta is missing"),
         ({"max_epsilon": 0.0, "max_delta": 1e-6}, "max_epsilon is 0.0, expected a finite number above 0"),
         ({"max_epsilon": float("nan"), "max_delta": 1e-6}, "max_epsilon is nan"),

@@ -37,6 +37,7 @@ from ridotto.errors import (
     RoundFailedError,
 )
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
+from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
 from ridotto.participant.patience import Clock
 from ridotto.participant.shapes import require_same_shapes, require_same_size
@@ -110,12 +111,14 @@ class Participation:
         """Meet the coordinator, enrol, and take up the attempt that was open when the process before this one died.
 
         Raises ConsentError if the coordinator's key is not the one of the first contact, RefusedError if it does not
-        enrol this participant, DataError if the federation's model is larger or smaller than the one trained here.
+        enrol this participant, DataError if the federation's model is larger or smaller than the one trained here,
+        MissingExtraError if the policy limits epsilon and counting it takes dp-accounting.
         """
         info = self._federation()
         if self._state.seed is None:  # before a token is spent, and a round waited for
             require_same_size(info.parameters, self._layout)
         self._rounds, self._plan = info.rounds, info.plan
+        require_accounting(Spending(self._layout, self._state.spent), self._policy, info.plan)
         self._client.enrol(self.name, token)
         if self._state.seed is not None:
             self._build_machine(self._state.seed)
@@ -174,13 +177,8 @@ class Participation:
 
     @property
     def spent(self) -> Spent | None:
-        """Return what all rounds so far have cost; None while no plan and no policy is about differential privacy."""
-        dp = None if self._plan is None else self._plan.dp
-        delta = self._policy.max_delta or (None if dp is None else dp.delta)
-        if delta is None:
-            return None
-        spending = Spending(self._layout, self._state.spent)
-        return Spent(spending.rounds, spending.epsilon(delta), delta, self._policy.max_epsilon)
+        """Return what all rounds so far have cost, see `spent_by`."""
+        return spent_by(Spending(self._layout, self._state.spent), self._policy, self._plan)
 
     @property
     def traffic(self) -> Traffic:

@@ -8,7 +8,6 @@ import msgspec
 
 from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
 from ridotto.rounds.plan import Plan, Risk
-from ridotto.rounds.settings import DistributedGaussian
 from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 
@@ -16,8 +15,8 @@ PROTECTED = ("pairwise",)
 """Protocols that hide updates from the coordinator."""
 
 
-NOISES = ("any", "distributed")
-"""What `Policy.noise` may ask for: some noise, or noise of which every participant adds a share."""
+NOISES = ("any", "distributed", "local")
+"""What `Policy.noise` may ask for: some noise; noise that participants add; so much that mine alone is enough."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,8 +29,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     another is refused.
 
     Differential privacy is asked for by any of: noise, one of `NOISES`; with "distributed" nobody has to trust the
-    coordinator to add it. min_noise_multiplier: least deviation of the noise on a sum over the clip. max_delta: largest
-    delta of a plan. max_epsilon: what all rounds together may cost me, by my own count (`Spending`) at max_delta.
+    coordinator to add it, with "local" nobody else at all. min_noise_multiplier: least deviation of the noise on a sum
+    over the clip. max_delta: largest delta of a plan. max_epsilon: what all rounds together may cost me, by my own
+    count (`Spending`) at max_delta.
 
     Raises ConfigError for a number out of range, or max_epsilon without max_delta: an epsilon means nothing without.
     """
@@ -103,9 +103,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if dp is None:
             words = ", ".join(f"{name} = {_toml(limit)}" for name, limit in self._noise_limits.items() if limit)
             raise _refuse("the plan has no differential privacy", words)
-        if self.noise == "distributed" and not isinstance(dp, DistributedGaussian):
-            raise _refuse("the coordinator adds the noise and sees the exact sums", 'noise = "distributed"')
-        least, found = self.min_noise_multiplier, dp.noise_multiplier or 0.0
+        if self.noise in ("distributed", "local") and dp.central:
+            raise _refuse("the coordinator adds the noise and sees the exact sums", f'noise = "{self.noise}"')
+        if self.noise == "local" and not dp.local:
+            raise _refuse("what I send is private only together with what others add", 'noise = "local"')
+        least, found = self.min_noise_multiplier, dp.multiplier
         if least is not None and found < least:
             raise _refuse(f"the noise multiplier is {found:g}", f"min_noise_multiplier = {least:g}")
         if self.max_delta is not None and dp.delta > self.max_delta:

@@ -28,6 +28,7 @@ from ridotto.errors import (
     ConsentError,
     DataError,
     LocalProtocolError,
+    MissingExtraError,
     PeerProtocolError,
     PlanError,
     ProtocolError,
@@ -323,7 +324,7 @@ class ParticipantRound:
         self._announce, self._sid = announce, sid
         try:
             self._policy.check(announce.plan, session, self._spending)
-        except ConsentError as error:
+        except (ConsentError, MissingExtraError) as error:
             return [Send(COORDINATOR, Decline(sid, sentence(error))), Finish(error=error)]
         return [Do(Train(session.model, session.round))]
 
@@ -351,6 +352,8 @@ class ParticipantRound:
             expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count))
             if self._layout is not None:
                 Pipeline(plan, self._layout)
+            if self._spending is not None:
+                self._spending.event(plan)
         except PlanError as error:
             raise PeerProtocolError(COORDINATOR, f"the plan allows no session of {count}: {error}") from error
         if found != expected:
