@@ -44,6 +44,13 @@ def test_all_pairs_of_eight_bits() -> None:
     )
 
 
+def test_more_than_a_stream_answers_at_once() -> None:
+    """So many that each kind of request is a large one, for which streams take another road."""
+    mask = np.random.default_rng(3).integers(0, 2**64, 2_200_000, dtype=np.uint64)
+    z = np.random.default_rng(4).integers(-(2**31), 2**31, mask.size)
+    np.testing.assert_array_equal(signs(z.astype(np.uint64) + mask, mask, 33), z >= 0)
+
+
 def test_without_numba() -> None:
     z = np.array([-5, -1, 0, 1, 5] * 30)
     mask = np.random.default_rng(1).integers(0, 2**64, z.size, dtype=np.uint64)

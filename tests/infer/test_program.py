@@ -160,6 +160,27 @@ def test_refuses_the_class_of_an_image() -> None:
         compile_plan(Plan(builder.build((1, 5, 5)).architecture, FIXED, 1, "class"))
 
 
+def test_so_many_examples_that_requests_are_large() -> None:
+    """Streams answer large requests in another way: small and large ones in one model."""
+    builder = GraphBuilder()
+    builder.conv2d("conv", weights(8, 1, 3, 3), weights(8))
+    builder.add(Relu("relu"))
+    builder.add(MaxPool2d("pool", (2, 2), (2, 2)))
+    builder.add(Tanh("tanh"))
+    builder.add(AvgPool2d("mean", (2, 2), (2, 2)))
+    builder.add(Flatten("flatten"))
+    builder.linear("dense", weights(10, 72), weights(10))
+    graph = builder.build((1, 14, 14))
+    x = inputs(graph, 120)
+    expected = reference.fixed_forward(graph, x, 14)
+    found = classify(graph, x, "logits", insecure_seeded_rng(1), FIXED)
+    assert np.abs(found - expected).max() <= 150
+    ordered = np.sort(expected, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 300
+    classes = classify(graph, x, "class", insecure_seeded_rng(1), FIXED)
+    np.testing.assert_array_equal(classes[clear], expected.argmax(axis=1)[clear])
+
+
 def test_refuses_more_examples_than_fit() -> None:
     with pytest.raises(PlanError, match="65536 examples make a wire of 335544320 words"):
         compile_plan(Plan(dense(5120, 2).architecture, FIXED, 65536, "logits"))

@@ -26,10 +26,12 @@ FAN_IN = 4
 def deal_products(dealing: Dealing, words: int, sets: tuple[int, ...], masks: int) -> None:
     """Dealer: write masks, and shares of the products of `sets` of them that have two or more. words: of a plane."""
     secret = dealing.random_bits(masks, words)
-    for subset in sets:
-        if subset & (subset - 1):
-            chosen = secret[[j for j in range(masks) if subset >> j & 1]]
-            dealing.share_bits(np.bitwise_and.reduce(chosen, axis=0))
+    several = [subset for subset in sets if subset & (subset - 1)]
+    products = np.empty((len(several), words), np.uint64)
+    for place, subset in enumerate(several):
+        np.bitwise_and.reduce(secret[[j for j in range(masks) if subset >> j & 1]], axis=0, out=products[place])
+    # All at once: parties ask for them at once, and streams answer large requests in their own way.
+    dealing.share_bits(products)
 
 
 def prepare_products(material: Material, words: int, sets: tuple[int, ...], masks: int) -> tuple[Words, Words]:

@@ -1,7 +1,7 @@
 """Correlated randomness as two seeds and corrections: how the dealer writes it and the parties read it.
 
-Each party has a seed of the session; its *stream* is AES-128-CTR (`crypto.prg`). In the same order, dealer and parties
-ask for two kinds of thing:
+Each party has a seed of the session; its *stream* is AES-128-CTR (`crypto.prg`). In the same order and the
+same sizes, dealer and parties ask for two kinds of thing:
 
     random    both parties take the next words of their streams: the secret is their sum (or XOR), for which nothing
               has to be sent
