@@ -133,9 +133,9 @@ def simulate(
     drawn = draw_of(sampling or Uniform(), schedule, timing, plan, len(known))
     before, plan = _before(resume, plan, rounds, seed, known, trainer, drawn)
     cohorts = _cohorts(known, plan, rounds, rng, schedule, sampling or Uniform()) if timing is None else _nobody
-    cohorts = kept_apart(plan, cohorts, len(known), rounds)
     read = read_faults(faults, known, plan)
     privacy = account_of(plan, before, rounds, trainer.layout.length, drawn, timing)
+    cohorts = kept_apart(plan, cohorts, len(known), rounds)
     done = before.rounds if before else 0
     folder = None if save is None and resume is None else Path(save if save is not None else resume or "")
     if folder is not None:
