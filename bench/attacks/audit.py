@@ -62,8 +62,9 @@ def audit(
 ) -> Audit:
     """Insert canaries into the sums of `plan`; its claim is that of `claim`, which differs to test the audit itself.
 
-    dimension: d, much larger than the members of a session, else canaries hide each other. The bound is wrong, above
-    the true epsilon, with a probability of at most 1 - confidence; it is rarely anywhere near.
+    plan, claim: with a clip of 1, the length of a canary. dimension: d, much larger than the members of a session, else
+    canaries hide each other. The bound is wrong, above the true epsilon, with a probability of at most 1 - confidence;
+    it is rarely anywhere near.
     """
     coins = numpy_generator(rng.child("coins")).integers(0, 2, canaries).astype(bool)
     scores = np.zeros(canaries)
@@ -90,19 +91,18 @@ def signs(rng: SecretRng, count: int, dimension: int) -> np.ndarray:
 def opened(plan: Plan, updates: np.ndarray, rng: SecretRng) -> np.ndarray:
     """Return the decoded sum of one session, float32, shape (d,): through encode, addition mod 2^b, and decode.
 
-    updates: a row for each participant, in clips; scaled to the plan's clip, and the sum is in clips again.
+    updates: a row for each participant.
     """
-    assert plan.clip is not None
     pipeline = Pipeline(plan, updates.shape[1])
     total = np.zeros(pipeline.length, container(plan.bits))
     for place, update in enumerate(updates):
         own = rng.child("participant", place)
         words = Words(own.child("words").bytes(SEED_BYTES))
-        total += pipeline.encode(update * np.float32(plan.clip), 1, {}, SeededDice(own), words=words)
+        total += pipeline.encode(update, 1, {}, SeededDice(own), words=words)
     total = pipeline.add_central_noise(total, Words(rng.child("coordinator").bytes(SEED_BYTES)))
     decoded = pipeline.decode(total)
-    mean: np.ndarray = decoded.mean
-    return mean * np.float32(decoded.examples / plan.clip)
+    found: np.ndarray = np.multiply(decoded.mean, decoded.examples, dtype=np.float32)
+    return found
 
 
 def claimed_cost(plan: Plan, dimension: int, rounds: int) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -26,8 +27,15 @@ def binomial(trials: int, probability: float) -> np.ndarray:
         certain[trials if probability else 0] = 1.0
         return certain
     k = np.arange(trials + 1)
-    log_ways = math.lgamma(trials + 1) - np.array([math.lgamma(n + 1) + math.lgamma(trials - n + 1) for n in k])
-    found: np.ndarray = np.exp(log_ways + k * math.log(probability) + (trials - k) * math.log1p(-probability))
+    found: np.ndarray = np.exp(log_ways(trials) + k * math.log(probability) + (trials - k) * math.log1p(-probability))
+    return found
+
+
+@cache
+def log_ways(trials: int) -> np.ndarray:
+    """Return the logarithms of the binomial coefficients of `trials`, shape (trials + 1,)."""
+    factorials = np.array([math.lgamma(n + 1) for n in range(trials + 1)])
+    found: np.ndarray = factorials[-1] - factorials - factorials[::-1]
     return found
 
 
