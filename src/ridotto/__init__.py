@@ -40,12 +40,16 @@ if TYPE_CHECKING:
     from ridotto.rounds.compression import Ternary as Ternary
     from ridotto.rounds.compression import TopK as TopK
     from ridotto.rounds.plan import Algorithm as Algorithm
+    from ridotto.rounds.plan import BandedGaussian as BandedGaussian
     from ridotto.rounds.plan import CentralGaussian as CentralGaussian
     from ridotto.rounds.plan import DistributedGaussian as DistributedGaussian
+    from ridotto.rounds.plan import DistributedSkellam as DistributedSkellam
     from ridotto.rounds.plan import Ideal as Ideal
+    from ridotto.rounds.plan import LocalGaussian as LocalGaussian
     from ridotto.rounds.plan import Optimiser as Optimiser
     from ridotto.rounds.plan import Pairwise as Pairwise
     from ridotto.rounds.plan import Plan as Plan
+    from ridotto.rounds.plan import PrivUnit as PrivUnit
     from ridotto.rounds.plan import Risk as Risk
     from ridotto.rounds.policy import Policy as Policy
     from ridotto.rounds.robustness import BucketedMedian as BucketedMedian
@@ -65,16 +69,19 @@ __version__ = "0.1.0"
 _LAZY: dict[str, str] = {
     "AdaptiveClip": "ridotto.rounds.clipping",
     "Algorithm": "ridotto.rounds.plan",
+    "BandedGaussian": "ridotto.rounds.plan",
     "BucketedMedian": "ridotto.rounds.robustness",
     "CentralGaussian": "ridotto.rounds.plan",
     "ClientData": "ridotto.simulate.data",
     "Clip": "ridotto.rounds.clipping",
     "CountSketch": "ridotto.rounds.compression",
     "DistributedGaussian": "ridotto.rounds.plan",
+    "DistributedSkellam": "ridotto.rounds.plan",
     "ErrorFeedback": "ridotto.rounds.compression",
     "FunctionTrainer": "ridotto.learn.numpy_trainer",
     "Ideal": "ridotto.rounds.plan",
     "JaxTrainer": "ridotto.learn.jax_trainer",
+    "LocalGaussian": "ridotto.rounds.plan",
     "LowRank": "ridotto.rounds.compression",
     "NormBound": "ridotto.rounds.robustness",
     "NumpyTrainer": "ridotto.learn.numpy_trainer",
@@ -82,6 +89,7 @@ _LAZY: dict[str, str] = {
     "Pairwise": "ridotto.rounds.plan",
     "Plan": "ridotto.rounds.plan",
     "Policy": "ridotto.rounds.policy",
+    "PrivUnit": "ridotto.rounds.plan",
     "Quantize": "ridotto.rounds.compression",
     "Result": "ridotto.simulate.result",
     "Risk": "ridotto.rounds.plan",

@@ -11,6 +11,7 @@ import typer
 from ridotto.cli.options import ConfigFile, Debug, Json
 
 if TYPE_CHECKING:
+    from ridotto.privacy.statement import PrivacyStatement
     from ridotto.rounds.private import Forecast
 
 TABLE_ROUNDS, PLOT_ROUNDS = 12, 80
@@ -35,7 +36,8 @@ def privacy(
 ) -> None:
     """Say what a plan costs in privacy, or which noise an epsilon takes, without training."""
     from ridotto.config import SimulationConfig, load_config
-    from ridotto.rounds.private import calibrated, forecast, with_epsilon
+    from ridotto.rounds.private import Draw, calibrated, forecast, with_epsilon
+    from ridotto.rounds.settings import BandedGaussian
     from ridotto.simulate.privacy import draw_of
     from ridotto.simulate.sampling import Uniform
     from ridotto.tasks import load_task
@@ -46,6 +48,9 @@ def privacy(
     plan = config.plan if epsilon is None else with_epsilon(config.plan, epsilon)
     # What `ridotto simulate` would do with this file.
     drawn = draw_of(Uniform(), None, None, plan, len(task.clients) if population is None else population)
+    if isinstance(plan.dp, BandedGaussian):
+        # What it costs depends on the plan alone, if somebody keeps participants to it.
+        drawn = Draw(spaced=(plan.dp.participations, plan.dp.separation))
     plan = calibrated(plan, total, parameters, drawn)
     found = forecast(plan, parameters, drawn, total, PLOT_ROUNDS if plot else TABLE_ROUNDS)
     if plot is not None:
@@ -72,7 +77,7 @@ def _print_table(found: Forecast, plot: Path | None) -> None:
     statement, console = found.statement, person()
     lasts = "" if found.affordable is None else f"{found.affordable} rounds"
     facts = {
-        "noise": f"{statement.noise_multiplier:.4g} times the clip of {statement.clip:g}: {statement.mechanism}",
+        "noise": _noise(statement),
         "budget": f"epsilon {statement.budget:g}" if statement.budget is not None else "none",
         **({"lasts for": lasts} if lasts else {}),
         "hides": f"one {statement.unit} ({statement.relation}), at delta {statement.delta:g}",
@@ -88,6 +93,12 @@ def _print_table(found: Forecast, plot: Path | None) -> None:
     console.print(table("", ("rounds", "epsilon", "if one knows who took part"), rows))
     if found.affordable is not None and found.affordable < found.points[-1].rounds:
         line(console, f"Training would stop by itself after {found.affordable} rounds.")
+
+
+def _noise(statement: PrivacyStatement) -> str:
+    if statement.noise_multiplier is None:
+        return f"{statement.mechanism}; clip {statement.clip:g}"
+    return f"{statement.noise_multiplier:.4g} times the clip of {statement.clip:g}: {statement.mechanism}"
 
 
 def _finite(number: float) -> float | None:
