@@ -45,7 +45,7 @@ RootUpdate = Callable[[Vector, int], Vector]
 """(model, round's number) -> the server's own update, shape (d,), for robust rules that compare with one."""
 
 CLIP_STATE = "clip.norm"
-"""The name, in `Vault.state`, of an adaptive clip's norm: float64, shape (1,)."""
+"""The name, in `Vault.state`, of an adaptive clip's norm for the next round: float32, shape (1,)."""
 
 ALGORITHM_PREFIX = "algorithm."
 """Before the names of the algorithm's arrays in `Vault.state`; the strategy's have none."""
@@ -54,8 +54,8 @@ ALGORITHM_PREFIX = "algorithm."
 class Vault:
     """Hold the model, the server's state and the running sums of one federation.
 
-    plan: of the first round; where the clip adapts, the attribute `plan` is that of the next round, and `pipeline` with
-    it. state: the strategy's, the algorithm's, the clip's and the noise's arrays, as `state` gave them; None for a new
+    plan: of the first round, kept as `first_plan`; where the clip adapts, the attribute `plan` is that of the next
+    round, and `pipeline` with it. state: the strategy's, the algorithm's, the clip's and the noise's arrays, as `state` gave them; None for a new
     federation. sums: where running sums are kept; a dict by default. threads: for the removal of masks. population:
     everybody who could take part in a round; algorithms whose clients have a state need it. noise: for plans whose
     coordinator adds noise; it has no default, because noise that somebody can guess is none. expected: how many
@@ -79,6 +79,7 @@ class Vault:
         root: RootUpdate | None = None,
     ) -> None:
         layout.check(model)
+        self.first_plan = plan
         self.layout = layout
         self.algorithm = plan.algorithm.build()
         if self.algorithm.stateful and population < 1:
@@ -96,7 +97,7 @@ class Vault:
         self._threads = threads
         self._population = population
         if state is None:
-            state = {**self._strategy.init(model), **_prefixed(self.algorithm.begin(model)), **_clip_state(plan)}
+            state = {**self._strategy.init(model), **_prefixed(self.algorithm.begin(model))}
         self.state: State = state
         self._set_plan(plan)
         self._set_model(model)
@@ -241,7 +242,7 @@ class Vault:
         if not isinstance(self.plan.clip, AdaptiveClip) or result.clipped is None:
             return {}
         within = 1 - result.clipped / result.participants
-        return {CLIP_STATE: np.array([self.plan.clip.after(within)])}
+        return {CLIP_STATE: np.array([self.plan.clip.after(within)], np.float32)}
 
     def _without_padding(self, attachment: Buffer) -> Buffer:
         used = self.pipeline.length * self.plan.bits % 8
@@ -255,10 +256,6 @@ class Vault:
     def forget(self) -> None:
         """Drop every sum: the round is over."""
         self.sums.clear()
-
-
-def _clip_state(plan: Plan) -> State:
-    return {CLIP_STATE: np.array([plan.clip.norm])} if isinstance(plan.clip, AdaptiveClip) else {}
 
 
 def _prefixed(state: State) -> State:

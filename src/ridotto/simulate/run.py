@@ -227,7 +227,7 @@ class Run:
         vault, then = self._vault, self._then
         rows = self.rows[: then.rounds]
         return Result(
-            plan=vault.plan,
+            plan=vault.first_plan,
             seed=self._seed,
             layout=vault.layout,
             vector=then.model.copy(),
@@ -263,7 +263,7 @@ class Run:
         vault, then = self._vault, self._then
         return Checkpoint(
             format=FORMAT,
-            plan=vault.plan.encode(),
+            plan=vault.first_plan.encode(),
             seed=self._seed,
             clients=len(self._clients),
             layout=layout_digest(vault.layout),

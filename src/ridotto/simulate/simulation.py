@@ -134,7 +134,7 @@ def simulate(
     before, plan = _before(resume, plan, rounds, seed, known, trainer, drawn)
     cohorts = _cohorts(known, plan, rounds, rng, schedule, sampling or Uniform()) if timing is None else _nobody
     read = read_faults(faults, known, plan)
-    privacy = account_of(plan, before, rounds, trainer.layout.length, drawn, timing)
+    privacy = account_of(plan, before, rounds, trainer.layout, drawn, timing)
     cohorts = kept_apart(plan, cohorts, len(known), rounds)
     done = before.rounds if before else 0
     folder = None if save is None and resume is None else Path(save if save is not None else resume or "")
@@ -217,7 +217,7 @@ def _before(
 ) -> tuple[Checkpoint | None, Plan]:
     """Return what is to be resumed, if anything is, and the plan with its noise worked out."""
     found = None if resume is None else read_checkpoint(Path(resume))
-    plan = settled(plan, found, rounds, trainer.layout.length, drawn)
+    plan = settled(plan, found, rounds, trainer.layout, drawn)
     if found is not None:
         found.check(plan, seed, len(clients), trainer.layout)
     return found, plan
