@@ -49,7 +49,6 @@ def test_refuses_an_algorithm_that_participants_are_not_told_about() -> None:
             {"compress": (Sample(0.5, scaled=False), ErrorFeedback()), "clip": 1.0},
             "error feedback can only be simulated so far",
         ),
-        ({"download_bits": 8}, "download_bits can only be simulated so far"),
         (
             {"robust": Robust("fltrust"), "clip": 1.0, "protocol": Ideal(), "i_know": ("no-protection",)},
             "fltrust can only be simulated so far: a coordinator has no data",

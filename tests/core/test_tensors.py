@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from ridotto.core.tensors import read_metadata, read_model, write_model
+from ridotto.core.tensors import read_metadata, read_model, rewrite_model, write_model
 from ridotto.core.vector import Field, Layout
 from ridotto.errors import DataError
 
@@ -54,6 +54,18 @@ def test_same_model_gives_same_bytes():
     files = {write_model(VECTOR, LAYOUT, dict(order)) for order in orders for _ in range(9)}
     assert len(files) == 1
     assert read_metadata(files.pop()) == notes
+
+
+def test_other_numbers_in_a_file_change_nothing_else():
+    other = np.array([6, -7, 8, 9, 0.5], np.float32)
+    notes = {"by": "somebody"}
+    assert rewrite_model(write_model(VECTOR, LAYOUT, notes), other) == write_model(other, LAYOUT, notes)
+    foreign = model_file(header())
+    again = rewrite_model(foreign, other)
+    assert again[: -len(VECTOR.tobytes())] == foreign[: -len(VECTOR.tobytes())]
+    assert read_model(again)[0].tolist() == other.tolist()
+    with pytest.raises(DataError):
+        rewrite_model(foreign, other[:4])
 
 
 def test_reads_from_any_buffer():

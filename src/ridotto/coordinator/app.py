@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from ridotto.core.wire import PREFIX, Codec, digest
 from ridotto.errors import StorageError
 from ridotto.rounds.messages import messages_of_all
 from ridotto.rounds.service import (
+    DELTAS_TYPE,
     EVENTS_PATH,
     FEDERATION_PATH,
     HEALTH_PATH,
@@ -158,7 +159,11 @@ class _Service:
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["sha256"]
-        sha256 = bytes.fromhex(name) if len(name) == 64 and set(name) <= set("0123456789abcdef") else None
+        sha256, held = _sha256(name), _sha256(request.query_params.get("from", ""))
+        if sha256 is not None and held is not None:
+            deltas = await asyncio.to_thread(self._federation.deltas, held, sha256)
+            if deltas:
+                return StreamingResponse(_contents(deltas), media_type=DELTAS_TYPE)
         found = self._federation.model_file(sha256) if sha256 is not None else None
         if found is None:
             raise RefusalError(RefusalKind.NOT_FOUND, "no model with this SHA-256 was published")
@@ -264,6 +269,18 @@ def _seconds(request: Request, name: str, default: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise RefusalError(RefusalKind.MALFORMED, f"{name} is a number of seconds from 0 up")
     return value
+
+
+def _sha256(text: str) -> bytes | None:
+    """Return a digest that is written as it should be."""
+    return bytes.fromhex(text) if len(text) == 64 and set(text) <= set("0123456789abcdef") else None
+
+
+async def _contents(paths: Iterable[Path]) -> AsyncIterator[bytes]:
+    for path in paths:
+        with await asyncio.to_thread(path.open, "rb") as file:
+            while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+                yield piece
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
     models/<sha256>.safetensors     every model that was ever published
     states/<sha256>                 the strategy's state that goes with the newest model
     sums/<sid>.<sha256>             a running sum; its name changes with its content
+    deltas/<model>.<sha256>         what makes a model of the one before it
 
 Every name holds the SHA-256 of the content, so a file is never overwritten with something else, and a damaged one is
 recognised. A file that a committed name points to is deleted only after another name was committed.
@@ -24,7 +25,8 @@ from ridotto.errors import StorageError
 MODELS = "models"
 STATES = "states"
 SUMS = "sums"
-FOLDERS = (MODELS, STATES, SUMS)
+DELTAS = "deltas"
+FOLDERS = (MODELS, STATES, SUMS, DELTAS)
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TEMPORARY = ".part"
@@ -119,6 +121,11 @@ def model_name(sha256: bytes) -> str:
 def state_name(sha256: bytes) -> str:
     """Return the name of the blob of a strategy's state."""
     return f"{STATES}/{sha256.hex()}"
+
+
+def delta_name(model: bytes, sha256: bytes) -> str:
+    """Return the name of the blob of the delta that makes the model with digest `model`."""
+    return f"{DELTAS}/{model.hex()}.{sha256.hex()}"
 
 
 def sum_name(sid: bytes, sha256: bytes) -> str:

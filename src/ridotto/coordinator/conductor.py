@@ -22,6 +22,7 @@ import msgspec
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
 from ridotto.coordinator.blobs import MODELS, STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.deltas import Deltas
 from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
 from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
 from ridotto.coordinator.settings import FederationSettings
@@ -106,6 +107,7 @@ class Conductor:
         self._blobs = blobs
         self._rng = rng
         self.attempt: LiveAttempt | None = None
+        self.deltas = Deltas(blobs)
         self._lag = 0.0
 
     @property
@@ -152,6 +154,7 @@ class Conductor:
         self._blobs.sweep(STATES, [state_name(self.run.strategy)])
         # A model that was never published has other noise on the same sum as the one that will be.
         self._blobs.sweep(MODELS, map(model_name, self._store.models()))
+        self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
         self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))
         return outcome
@@ -226,6 +229,8 @@ class Conductor:
         answer = self._vault.perform(task)
         if isinstance(answer, Applied):
             self._blobs.write(model_name(answer.model), self._vault.model_bytes)
+            if self._vault.delta is not None:
+                self.deltas.write(answer.model, self._vault.delta)
         return self._commit([attempt.answer(answer, self.now(wall))])
 
     def _running(self) -> LiveAttempt:
@@ -276,6 +281,8 @@ class Conductor:
         if change != Change():
             self._store.commit(change)
         self._sums.settle()
+        for model, number in models.items():
+            self.deltas.publish(model, number, self._vault.most_deltas)
         if run is not None and run.strategy != self.run.strategy:
             self._blobs.delete([state_name(self.run.strategy)])
         self.run = run or self.run

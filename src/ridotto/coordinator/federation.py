@@ -202,6 +202,10 @@ class Federation:
         path = self._blobs.path(model_name(sha256))
         return path if path.is_file() else None
 
+    def deltas(self, held: bytes, wanted: bytes) -> tuple[Path, ...]:
+        """Return the files that lead from one model to another, see `Deltas.between`."""
+        return self._conductor.deltas.between(held, wanted)
+
     async def records(self, number: int | None = None, after: int = 0) -> list[StoredRecord]:
         """Return signed records in order of attempts: of one round, or the next `RECORDS_PAGE` after an attempt."""
         limit = RECORDS_PAGE if number is None else None

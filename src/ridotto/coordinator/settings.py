@@ -60,8 +60,6 @@ class FederationSettings:
             )
         if plan.feeds_back:
             raise PlanError("error feedback can only be simulated so far: participants keep nothing between rounds")
-        if plan.download_bits is not None:
-            raise PlanError("download_bits can only be simulated so far: a coordinator sends whole models")
         if plan.robust is not None and plan.robust.build().rooted:
             raise PlanError(f"{plan.robust.build().name} can only be simulated so far: a coordinator has no data")
 

@@ -96,6 +96,22 @@ def read_model(data: Buffer) -> tuple[Vector, Layout]:
     return vector, layout
 
 
+def rewrite_model(data: Buffer, vector: Vector) -> bytes:
+    """Return a model's file with other numbers and every other byte as it was, whoever wrote it.
+
+    Two versions of a library may write two headers for one model, and then the same model has two digests.
+    vector: float32, of the file's length. Raises DataError as `read_model` does, or if the vector does not fit.
+    """
+    header, body = _split(data)
+    layout = _layout(header, len(body))
+    layout.check(vector)
+    numbers = bytearray(len(body))
+    for name, part in layout.unflatten(vector).items():
+        begin, end = header.tensors[name].data_offsets
+        numbers[begin:end] = np.ascontiguousarray(part, "<f4").tobytes()
+    return bytes(memoryview(data)[: len(data) - len(body)]) + numbers
+
+
 def read_metadata(data: Buffer) -> dict[str, str]:
     """Return the metadata that `write_model` was given. Raises DataError as `read_model` does."""
     header, body = _split(data)

@@ -193,6 +193,17 @@ class Client:
             raise PeerProtocolError(COORDINATOR, f"the model that it sent is not {sha256.hex()[:16]}, as announced")
         return body
 
+    def model_since(self, held: bytes, sha256: bytes, limit_bytes: int) -> bytearray:
+        """Fetch what makes the model file with digest `sha256` of the one with digest `held`; or the whole file.
+
+        Which of the two it is, and whether it holds, is for the caller to find out: nothing is checked but its size.
+        Raises PeerProtocolError if the coordinator does not have the model, or sends something larger.
+        """
+        try:
+            return self._ask(_Call("GET", f"{MODELS_PATH}/{sha256.hex()}?from={held.hex()}", limit_bytes=limit_bytes))
+        except MessageRefusedError as error:
+            raise PeerProtocolError(COORDINATOR, f"it does not have the model that it announced: {error}") from error
+
     def record(self, number: int) -> SignedRecord:
         """Fetch the signed record of round `number`; its signature is not checked here."""
         return _decoded(self._ask(_Call("GET", f"{ROUNDS_PATH}/{number}")), SignedRecord)

@@ -39,6 +39,7 @@ from ridotto.errors import (
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
 from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
+from ridotto.participant.models import Models
 from ridotto.participant.patience import Clock
 from ridotto.participant.shapes import require_same_shapes, require_same_size
 from ridotto.participant.state import Result, StateFile
@@ -90,6 +91,8 @@ class Participation:
         self._policy = policy
         self._state = state
         self._layout = layout
+        largest = 2 * HEADER_LIMIT + FLOAT_BYTES * layout.length
+        self._models = Models(client, state.path.with_suffix(".model"), largest)
         self._rng = rng or OsRng()
         self._clock = clock or Clock()
         self._on_event = on_event or (lambda event: None)
@@ -316,7 +319,7 @@ class Participation:
             raise
 
     def _fetch(self, sha256: bytes) -> Vector:
-        body = self._client.model(sha256, 2 * HEADER_LIMIT + FLOAT_BYTES * self._layout.length)
+        body = self._models.fetch(sha256, keep=self._plan is not None and self._plan.download_bits is not None)
         try:
             vector, layout = read_model(body)
             require_finite(vector, layout)

@@ -1,10 +1,11 @@
 """What coordinator and participant say over HTTP besides frames: both halves of the interface, in one place.
 
     GET  /v1/federation                     -> FederationInfo (JSON)                     anyone
-    POST /v1/participants    Enrolment      -> 201, or 200 if enrolled before (JSON)      signed with the key that
-    is enrolled GET  /v1/inbox?attempt=A&after=N&wait=S -> Inbox (MessagePack)                        signed, enrolled
+    POST /v1/participants    Enrolment      -> 201, or 200 if enrolled before (JSON)      with the key to be enrolled
+    GET  /v1/inbox?attempt=A&after=N&wait=S -> Inbox (MessagePack)                        signed, enrolled
     POST /v1/messages?attempt=A    a frame  -> 204 once it is durable                     signed, enrolled
     GET  /v1/models/{sha256}                -> safetensors                                anyone
+    GET  /v1/models/{sha256}?from={sha256}  -> deltas, or safetensors                     anyone
     GET  /v1/rounds?after=A                 -> SignedRecords of the next attempts (JSON)  anyone
     GET  /v1/rounds/{number}                -> SignedRecord of its last attempt (JSON)    anyone
     GET  /v1/events                         -> server-sent events (JSON)                  anyone
@@ -38,6 +39,7 @@ HEALTH_PATH = "/v1/health"
 FRAME_TYPE = "application/vnd.ridotto.frame"
 INBOX_TYPE = "application/vnd.ridotto.inbox"
 MODEL_TYPE = "application/vnd.safetensors"
+DELTAS_TYPE = "application/vnd.ridotto.deltas"
 PROBLEM_TYPE = "application/problem+json"
 
 LONGEST_WAIT_S = 30.0

@@ -13,10 +13,10 @@ from ridotto.learn.compress.delta import (
     HEAD,
     Delta,
     apply_delta,
-    base_of,
     delta_size,
     encode_delta,
     model_digest,
+    split_deltas,
 )
 from tests.learn.compress.helpers import LIMIT, normal, own, vector
 
@@ -39,7 +39,21 @@ def test_participant_and_server_arrive_at_the_same_bits(length: int, bits: int, 
     delta = encode_delta(old, new, bits, own(seed))
     assert apply_delta(old, delta.data).tobytes() == delta.model.tobytes()
     assert len(delta.data) == delta_size(length, bits)
-    assert base_of(delta.data) == model_digest(old)
+    assert delta.data[16:48] == model_digest(old)
+
+
+def test_deltas_stand_one_behind_the_other() -> None:
+    old, new = pair(100)
+    first, second = encode_delta(old, new, 3, own()).data, encode_delta(new, old, 16, own()).data
+    assert list(split_deltas(first + second)) == [first, second]
+    assert list(split_deltas(b"")) == []
+    for wrong in (first + second[:-1], first + b"x", b"\x00" * 100):
+        with pytest.raises(DataError):
+            list(split_deltas(wrong))
+    huge = bytearray(first)
+    huge[8:16] = b"\xff" * 8
+    with pytest.raises(DataError, match="are left"):
+        list(split_deltas(huge))
 
 
 def test_a_small_delta_by_hand() -> None:

@@ -20,11 +20,13 @@ quantised change of the global model. The hashes and the blocks are ours.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.machine import Buffer
 from ridotto.core.packing import pack, packed_size, unpack
 from ridotto.core.rng import SEED_BYTES, Rng
 from ridotto.core.vector import Vector, require_finite
@@ -88,10 +90,16 @@ def encode_delta(old: Vector, new: Vector, bits: int, rng: Rng) -> Delta:
     return Delta(head + scales.astype("<f4").tobytes() + _pack(codes, count), model)
 
 
-def base_of(data: bytes) -> bytes:
-    """Return the digest of the model that a delta starts from, 32 bytes. Raises DataError if it is no delta."""
-    base: bytes = _head(data)[2]
-    return base
+def split_deltas(data: Buffer) -> Iterator[bytes]:
+    """Yield the deltas that stand in `data` one behind the other. Raises DataError where what follows is none."""
+    view, begin = memoryview(data), 0
+    while begin < len(view):
+        bits, entries, _, _ = _head(bytes(view[begin : begin + HEAD.size]))
+        end = begin + delta_size(entries, bits)
+        if end > len(view):
+            raise DataError(f"a delta of {end - begin} bytes is announced, and {len(view) - begin} are left")
+        yield bytes(view[begin:end])
+        begin = end
 
 
 def apply_delta(old: Vector, data: bytes) -> Vector:
