@@ -1,0 +1,50 @@
+"""What signatures, seals and commitments of `committee` say, byte by byte. `context` is that of `CommitteeSetup`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ridotto.core.wire import digest
+from ridotto.secagg.binding import number
+
+CONTRIBUTION_CONTEXT = "committee contribution"
+RELEASE_CONTEXT = "committee release"
+"""Contexts of the two kinds of signature; `crypto.seal` separates domains by them."""
+
+PARCEL_LABEL = "committee parcel"
+"""Label under which participant and member agree on a parcel's key."""
+
+MASK_LABEL = "committee mask"
+"""Label of the streams that masks are."""
+
+PARCEL_KEY_BYTES = 16
+
+
+def contribution_statement(
+    context: bytes, book: bytes, participant: int, public: bytes, vector: bytes, commitments: Sequence[bytes]
+) -> bytes:
+    """Say: with these members' keys, this participant made this key, these seeds, and the vector with this SHA-256."""
+    return context + book + number(participant) + public + vector + b"".join(commitments)
+
+
+def parcel_info(book: bytes, participant: int, seat: int) -> bytes:
+    """Name who seals for whom: part of the derivation of the parcel's key."""
+    return book + number(participant) + number(seat)
+
+
+def commit_seed(context: bytes, participant: int, slot: int, seed: bytes) -> bytes:
+    """Commit to a slot's seed of 32 random bytes, so that no two replicas can be given different ones."""
+    return digest(b"committee seed\x00" + context + number(participant) + number(slot) + seed)
+
+
+def noise_seed(context: bytes, slot: int, root: bytes, seeds: Iterable[bytes]) -> bytes:
+    """Return the seed of a slot's noise: known to whoever knows all seeds of the slot, so to its replicas alone.
+
+    seeds: of the set, sorted by participant. While one honest participant is in it, nobody else can predict the noise.
+    """
+    return digest(b"committee noise\x00" + context + number(slot) + root + b"".join(seeds))
+
+
+def release_statement(context: bytes, book: bytes, root: bytes, masks: bytes) -> bytes:
+    """Say: for this set, the sum of my slot's masks has this SHA-256."""
+    return context + book + root + masks

@@ -1,0 +1,122 @@
+"""Carry out the tasks of `committee` on large vectors: what the drivers of a member and of a coordinator need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+
+import numpy as np
+
+from ridotto.core.fixedpoint import IntVector, container
+from ridotto.core.machine import Buffer
+from ridotto.core.packing import pack, unpack
+from ridotto.crypto.prg import Mask, add_masks
+from ridotto.errors import LocalProtocolError
+from ridotto.secagg.committee.binding import MASK_LABEL
+from ridotto.secagg.committee.setup import CommitteeSetup
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Summed, Unmask
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.tasks import Opened
+
+COUNT_LIMIT = 2**48
+"""A count lane above this is as wrong as any other wrong one."""
+
+AddNoise = Callable[[IntVector, float, bytes], None]
+"""(elements, sigma, seed): add noise to the elements in place, mod 2^w.
+
+The same for the same three on every platform, because replicas must agree bit for bit. With the discrete Gaussian of
+`privacy.noise`: `lambda part, sigma, seed: DiscreteGaussian(sigma).add_to(part, Words(seed))`.
+"""
+
+ReadLanes = Callable[[IntVector], tuple[int, bool]]
+"""Read the count and whether all zero lanes are zero from an opened sum."""
+
+
+def sum_masks(task: SumMasks, add_noise: AddNoise | None = None, threads: int = 1) -> Summed:
+    """Expand and add up the masks of one slot, and add its noise.
+
+    Raises LocalProtocolError if noise is asked for and there is no source of it.
+    """
+    if task.noise is not None and add_noise is None:
+        raise LocalProtocolError("this session's committee adds noise, and its driver has none")
+    total = np.zeros(task.length, container(task.bits))
+    add_masks(total, [Mask(seed, 1) for seed in task.seeds], task.context, MASK_LABEL, threads)
+    if task.noise is not None and add_noise is not None:
+        add_noise(total[: task.noise.entries], task.noise.sigma, task.noise.seed)
+    reduce(total, task.bits)
+    return Summed(task.sid, bytes(pack(total, task.bits)))
+
+
+def reduce(vector: IntVector, bits: int) -> None:
+    """Take every element mod 2^bits, in place."""
+    if bits < vector.dtype.itemsize * 8:
+        vector &= vector.dtype.type((1 << bits) - 1)
+
+
+class MaskedSum:
+    """Hold the running sum of one session: memory for one vector, and for one per slot once members release.
+
+    total: shape (session.length,), container of its bits; None to begin. kept: vectors by sender until the set is
+    final; a driver with many participants hands in a mapping that writes to disk. read_lanes: of the opened sum.
+    """
+
+    def __init__(
+        self,
+        setup: CommitteeSetup,
+        read_lanes: ReadLanes,
+        total: IntVector | None = None,
+        kept: MutableMapping[str, Buffer] | None = None,
+    ) -> None:
+        self._setup = setup
+        self._read_lanes = read_lanes
+        self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
+        self._masks: dict[bytes, Buffer] = {}
+        session = setup.session
+        self.total: IntVector = np.zeros(session.length, container(session.bits)) if total is None else total
+        self.opened: IntVector | None = None
+
+    def fold(self, sender: str, attachment: Buffer) -> None:
+        """Add a vector, and keep it until the set is final. Its size was checked by the session's machine."""
+        self._kept[sender] = attachment
+        np.add(self.total, self._vector(attachment), out=self.total)
+
+    def settle(self, task: Settle) -> None:
+        """Take out what is not in the final set, and forget all vectors.
+
+        Raises LocalProtocolError if one was not kept.
+        """
+        for sender, _ in task.removed:
+            if sender not in self._kept:
+                raise LocalProtocolError(f"the vector of {sender} was not kept until the set was final")
+            np.subtract(self.total, self._vector(self._kept[sender]), out=self.total)
+        self._kept.clear()
+
+    def keep(self, task: Keep, attachment: Buffer) -> None:
+        """Keep what a member released."""
+        self._masks[task.digest] = attachment
+
+    def unmask(self, task: Unmask) -> Opened:
+        """Subtract the masks of every slot; `opened` is the sum of the vectors then.
+
+        Raises LocalProtocolError if masks were not kept, or the sum was opened before.
+        """
+        if self.opened is not None:
+            raise LocalProtocolError("a sum is opened once")
+        if not set(task.digests) <= set(self._masks):
+            raise LocalProtocolError("masks that were released have not been kept")
+        for digest in task.digests:
+            np.subtract(self.total, self._vector(self._masks[digest]), out=self.total)
+        self._masks.clear()
+        reduce(self.total, self._setup.session.bits)
+        self.opened = self.total
+        count, zero = self._read_lanes(self.opened)
+        return Opened(task.sid, min(count, COUNT_LIMIT), zero)
+
+    def _vector(self, attachment: Buffer) -> IntVector:
+        """Unpack a vector. Bits that a liar set in the padding are dropped: its message was accepted."""
+        session = self._setup.session
+        used = session.length * session.bits % 8
+        if used and memoryview(attachment)[-1] >> used:
+            cleared = bytearray(attachment)
+            cleared[-1] &= (1 << used) - 1
+            attachment = cleared
+        return unpack(attachment, session.bits, session.length)
