@@ -52,7 +52,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "ternary": {"compress": [Ternary()], **IDEAL},
     "median of groups": {"robust": BucketedMedian(3), "clip": 1.0, **SMALL},
     "norm bound": {"robust": NormBound(3), "clip": 1.0, "dp": NOISE, **ONE, **SMALL},
-    "central groups": {"robust": NormBound(3), "clip": AdaptiveClip(norm=1.0, deviation=0.2), "dp": CENTRAL, **ONE, **SMALL},
+    "central groups": {"robust": NormBound(3), "clip": AdaptiveClip(norm=1.0, deviation=0.2), "dp": CENTRAL,
+                       **ONE, **SMALL},
     "krum": {"robust": Robust("krum", {"attackers": 2}), **IDEAL},
 }  # fmt: skip
 
@@ -141,3 +142,17 @@ def test_lies_that_are_clipped_pass_the_check_and_a_median_stands_them() -> None
     naive = Plan(cohort=12, clip=0.5, **IDEAL)
     found = [ridotto.simulate(trainer, clients(), plan, rounds=12, **options) for plan in (robust, naive)]
     assert found[0].table.rows[-1]["test_accuracy"] > found[1].table.rows[-1]["test_accuracy"] + 0.2
+
+
+def test_fltrust_trains_on_data_of_the_servers_own() -> None:
+    trainer = Liar((8, 12, 3), seed=1, batch_size=4, learning_rate=0.2)
+    plan = Plan(cohort=12, robust=Robust("fltrust"), max_examples=1, **IDEAL)
+    options = {"seed": 4, "progress": False, "engine": "inline", "test": clients()[0]}
+    with pytest.raises(ConfigError, match="it needs data"):
+        ridotto.simulate(trainer, clients(), plan, rounds=2, **options)
+    results = [
+        ridotto.simulate(trainer, clients(), plan, rounds=12, root=clients()[1], secure_sum=way, **options)
+        for way in ("modelled", "machines")
+    ]
+    assert results[0].digest == results[1].digest
+    assert results[0].table.rows[-1]["test_accuracy"] > 0.7

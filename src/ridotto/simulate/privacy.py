@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.vector import Layout
 from ridotto.errors import ConfigError
 from ridotto.privacy.event import Sampling
 from ridotto.rounds.plan import Plan
@@ -127,7 +128,7 @@ def expected_in_mean(draw: Draw, population: int) -> float | None:
     return None if draw.rate is None else draw.rate * population
 
 
-def settled(plan: Plan, before: Checkpoint | None, rounds: int, parameters: int, draw: Draw) -> Plan:
+def settled(plan: Plan, before: Checkpoint | None, rounds: int, size: int | Layout, draw: Draw) -> Plan:
     """Return the plan with its noise worked out: for these rounds, or as it was when the simulation began.
 
     Raises as `calibrated` does.
@@ -138,11 +139,11 @@ def settled(plan: Plan, before: Checkpoint | None, rounds: int, parameters: int,
         noise = msgspec.msgpack.decode(before.plan, type=Plan).dp
         # Whether the rest of the plan is the same is checked where everything is.
         return plan if noise is None or noise.noise_multiplier is None else with_noise(plan, noise.noise_multiplier)
-    return calibrated(plan, rounds, parameters, draw)
+    return calibrated(plan, rounds, size, draw)
 
 
 def account_of(
-    plan: Plan, before: Checkpoint | None, rounds: int, parameters: int, draw: Draw, timing: Timing | None
+    plan: Plan, before: Checkpoint | None, rounds: int, size: int | Layout, draw: Draw, timing: Timing | None
 ) -> PrivacyAccount | None:
     """Open a simulation's account, or go on with the one of a checkpoint; None without differential privacy.
 
@@ -157,8 +158,8 @@ def account_of(
             "leave dp out of the plan"
         )
     if before is None:
-        return PrivacyAccount(plan, parameters, draw, rounds)
-    account = PrivacyAccount(plan, parameters, draw, rounds, before.spent, before.rounds)
+        return PrivacyAccount(plan, size, draw, rounds)
+    account = PrivacyAccount(plan, size, draw, rounds, before.spent, before.rounds)
     if not account.consistent:
         raise ConfigError(
             f"the checkpoint has {before.rounds} rounds, and not the privacy of so many: it can't be resumed, because "

@@ -65,6 +65,7 @@ def simulate(
     seed: int,
     test: Any = None,
     test_every: int = 1,
+    root: Any = None,
     engine: str = "auto",
     workers: int | None = None,
     batch: int | None = None,
@@ -87,7 +88,8 @@ def simulate(
     clients: data sets as the trainer reads them, in a sequence (`ridotto.ClientData` holds a million) or by name;
     names: for a sequence. plan: `default_plan` makes one if there is none. rounds: attempts, failed ones included.
     seed: decides everything that is random; the same arguments give the same bits, whatever the engine. test: data on
-    which the model is evaluated after every `test_every`-th round and the last.
+    which the model is evaluated after every `test_every`-th round and the last. root: clean data of the server's own,
+    for a robust rule that compares with an update of its (fltrust).
 
     engine: "inline", "vectorised" (many clients in one computation), "pool" (processes), "ray" (a cluster), or "auto",
     which measures and says what it took. workers: of pool and ray; batch: clients trained at once.
@@ -140,7 +142,7 @@ def simulate(
     folder = None if save is None and resume is None else Path(save if save is not None else resume or "")
     if folder is not None:
         check_folder(folder)
-    vault = _vault(trainer, plan, known, before, rng, expected_in_mean(drawn, len(known)) if plan.dp else None)
+    vault = _vault(trainer, plan, known, before, rng, drawn, root)
     kept = before.vectors()[2] if before else {}
     with ExitStack() as stack:
         stack.enter_context(one_thread())
@@ -201,7 +203,13 @@ def _trial(trainer: Trainer, clients: Clients, rng: SecretRng, drop: bool) -> Lo
 
 
 def _vault(
-    trainer: Trainer, plan: Plan, clients: Clients, before: Checkpoint | None, rng: SecretRng, expected: float | None
+    trainer: Trainer,
+    plan: Plan,
+    clients: Clients,
+    before: Checkpoint | None,
+    rng: SecretRng,
+    drawn: Draw,
+    root: Any,
 ) -> Vault:
     model, state = (trainer.initial(), None) if before is None else before.vectors()[:2]
 
@@ -209,7 +217,21 @@ def _vault(
         """Address the coordinator's noise by round: it follows from the seed, so a simulation hides nothing."""
         return rng.child("noise", "central", number)
 
-    return Vault(plan, trainer.layout, model, state, population=len(clients), noise=noise, expected=expected)
+    def own_update(received: Vector, number: int) -> Vector:
+        """Train on the server's own data, as a client would."""
+        update: Vector = trainer.train(received, root, rng.child("root", number)).vector - received
+        return update
+
+    return Vault(
+        plan,
+        trainer.layout,
+        model,
+        state,
+        population=len(clients),
+        noise=noise,
+        expected=expected_in_mean(drawn, len(clients)) if plan.dp else None,
+        root=None if root is None else own_update,
+    )
 
 
 def _before(
