@@ -53,6 +53,9 @@ SMOOTH = 4.5
 FINE_SIGMA = 2.5
 """From this sigma of a share on, a sum of shares is one discrete Gaussian: tau is below 10^-25."""
 
+FINE_ALONE = 12.0
+"""The same for local noise, which nobody else's helps and no sampling: below, t^2 costs more than the theorem does."""
+
 BELOW = 1 - 2.0**-48
 """A noise multiplier is rounded down by more than float64 can be off."""
 
@@ -115,7 +118,7 @@ class RoundNoise:
                 fine = math.ldexp(self.sigma, GRID_BITS)
                 noise = math.ldexp(math.sqrt(fine**2 - SMOOTH), -GRID_BITS) / self.sensitivity * BELOW
                 return MatrixGaussianEvent(noise, column_norm(bands))
-        if self.sigma < FINE_SIGMA:
+        if self.sigma < (FINE_ALONE if self.dp is not None and self.dp.local else FINE_SIGMA):
             return DiscreteGaussianEvent(self.sensitivity, self.sigma, self.shares, self.dimension)
         return GaussianEvent(math.sqrt(self.shares * self.sigma**2 - SMOOTH) / self.sensitivity * BELOW)
 

@@ -309,11 +309,12 @@ class PrivacyAccount:
         """Say what the same noise costs against somebody who knows who was asked."""
         if not self.rounds:
             return ()
-        known = cost(Repeated(self._known, self._charged), self._dp.delta, Relation.ZERO_OUT).epsilon
+        relation = relations_of(self._plan, EVERYBODY)[0]
+        known = cost(Repeated(self._known, self._charged), self._dp.delta, relation).epsilon
         number = "infinite" if math.isinf(known) else f"{math.ceil(known * 1000) / 1000:g}"
         return (
-            f"Against those who know who took part: epsilon {number} ({Relation.ZERO_OUT}), for a participant that was "
-            "in every round.",
+            f"Against those who know who took part: epsilon {number} ({relation}), for a participant that was in every "
+            "round.",
         )
 
 
@@ -323,7 +324,7 @@ def _epsilon(found: Cost) -> float:
 
 @dataclass(frozen=True)
 class Point:
-    """Say what so many rounds cost. known: against those who know who took part, under zero-out."""
+    """Say what so many rounds cost. known: against those who know who took part, so without credit for sampling."""
 
     rounds: int
     epsilon: float
@@ -350,12 +351,12 @@ def forecast(plan: Plan, size: int | Layout, draw: Draw, rounds: int, points: in
     # Without the budget an account goes on; with it, the same account says how far it would.
     free = plan if plan.dp is None else msgspec.structs.replace(plan, dp=_unlimited(plan.dp))
     account = PrivacyAccount(free, size, draw)
-    known = round_event(plan, size, Draw(spaced=draw.spaced))
+    known, relation = round_event(plan, size, Draw(spaced=draw.spaced)), relations_of(plan, EVERYBODY)[0]
     found = [
         Point(
             number,
             account.cost_after(number).epsilon,
-            cost(Repeated(known, charges_after(plan, number)), account.delta, Relation.ZERO_OUT).epsilon,
+            cost(Repeated(known, charges_after(plan, number)), account.delta, relation).epsilon,
         )
         for number in _spread(rounds, points)
     ]

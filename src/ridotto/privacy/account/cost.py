@@ -39,8 +39,9 @@ from ridotto.privacy.event import (
 PLD_LIMIT = 100.0
 """Beyond this epsilon, e^100 to 1, the tight number is as worthless as the loose one, and takes seconds to work out."""
 
-ORDERS = 1 + np.geomspace(0.02, 1e9, 6001)
-"""Where closed forms are evaluated: so densely that the best order costs less than 1e-6 more than the best real one."""
+ORDERS = np.union1d(1 + np.geomspace(0.02, 1e9, 6001), np.arange(2.0, 1025.0))
+"""Where closed forms are evaluated: so densely that the best order costs less than 1e-6 more than the best real one,
+and at whole orders, because some curves are known only there."""
 
 
 @dataclass(frozen=True, slots=True)
