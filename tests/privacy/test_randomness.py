@@ -1,7 +1,7 @@
 """No privacy path draws from a generator that was not made for it: NumPy's, Python's, or a framework's.
 
-Read from the syntax tree: all of `ridotto.privacy`, and every module that imports from it. A module that imports from
-it may shuffle data with NumPy only if it is listed here, with the reason.
+Read from the syntax tree: all packages through which noise, masks and keys go, and every other module that imports from
+`ridotto.privacy`. A module among them may shuffle data with NumPy only if it is listed here, with the reason.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ GENERATORS = {"numpy.random", "random", "torch.random", "jax.random", "scipy.sta
 NAMES = {"default_rng", "numpy_generator", "RandomState", "Generator", "PCG64", "manual_seed", "insecure_seeded_rng"}
 """Of `insecure_seeded_rng` too: it is for simulations, which hand their words in."""
 
+PACKAGES = {"privacy", "crypto", "secagg", "rounds", "participant", "coordinator"}
+
 EXCUSED: dict[str, str] = {}
-"""Module that imports from `ridotto.privacy` -> why a generator there touches no noise."""
+"""Module on such a path -> why a generator there touches no noise, no mask and no key."""
 
 
 def dotted(node: ast.AST) -> str:
@@ -59,8 +61,8 @@ def generators(source: str) -> list[tuple[int, str]]:
 
 
 def on_a_privacy_path(module: Path) -> bool:
-    """Tell whether a module is in `ridotto.privacy` or imports from it."""
-    if module.relative_to(PACKAGE).parts[0] == "privacy":
+    """Tell whether a module is in one of the packages, or imports from `ridotto.privacy`."""
+    if module.relative_to(PACKAGE).parts[0] in PACKAGES:
         return True
     tree = ast.parse(module.read_text(encoding="utf-8"))
     return any(f"{full}.".startswith("ridotto.privacy.") for _, full, _ in imported(tree))
@@ -79,6 +81,7 @@ def test_no_privacy_path_draws_from_a_generator():
 def test_the_check_sees_what_it_should():
     seen = {str(module.relative_to(PACKAGE)) for module in PACKAGE.rglob("*.py") if on_a_privacy_path(module)}
     assert {"privacy/clip.py", "privacy/noise/words.py", "privacy/local/privunit.py", "rounds/pipeline.py"} <= seen
+    assert {"crypto/prg.py", "secagg/lanes.py", "rounds/memory.py", "participant/loop.py", "simulate/worker.py"} <= seen
     assert "simulate/partition.py" not in seen
 
 
