@@ -22,7 +22,7 @@ from ridotto.rounds.compression import Quantize, Rotate
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.pipeline import Pipeline
-from ridotto.rounds.plan import Ideal, Plan, Risk
+from ridotto.rounds.plan import Ideal, Pairwise, Plan, Risk
 from ridotto.rounds.private import Draw, PrivacyAccount, calibrated, round_event
 from ridotto.rounds.robustness import NormBound
 from ridotto.rounds.settings import (
@@ -34,6 +34,7 @@ from ridotto.rounds.settings import (
     Mechanism,
     PrivUnit,
 )
+from tests.rounds.federation import Federation, names
 
 DELTA = 1e-6
 SPACED = Draw(spaced=(3, 4))
@@ -271,3 +272,22 @@ def test_calibration_takes_the_cheaper_relation() -> None:
     free, zero_out, replace_one = (plan.dp.noise_multiplier for plan in plans if plan.dp is not None)
     assert free == zero_out
     assert replace_one > zero_out
+
+
+@pytest.mark.parametrize("dp", [ALL[1], ALL[4], ALL[5]], ids=lambda dp: dp.__struct_config__.tag)
+def test_participants_draw_from_their_own_rng(dp: Mechanism) -> None:
+    """As over a network: nobody hands words in."""
+    federation = Federation(private(dp, 5, minimum=3, protocol=Pairwise(corrupt=0.0)))
+    finish = federation.run(names(5))
+    assert finish.error is None
+    assert np.abs(federation.vault.model).max() > 0.02
+
+
+@pytest.mark.slow
+def test_a_million_entries_of_every_mechanism_are_encoded() -> None:
+    """The ring, the tables and the bounds hold at the size that plans are for."""
+    update = np.full(1_000_000, 1e-3, np.float32)
+    for dp in ALL:
+        pipeline = Pipeline(private(dp, 100), 1_000_000)
+        vector = pipeline.encode(update, 1, {}, dice(), words=words("large"))
+        assert vector.shape == (pipeline.length,)
