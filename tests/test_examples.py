@@ -49,6 +49,18 @@ def test_algorithms_are_compared(tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+def test_a_plan_is_private_small_and_robust(tmp_path):
+    printed = run("private_small_robust.py", tmp_path, "3").splitlines()
+    assert [line.split(" accuracy")[0].rstrip() for line in printed[:4]] == [
+        "masks",
+        "masks, small",
+        "masks, noise",
+        "masks, noise, small",
+    ]
+    assert "epsilon 8.00" in printed[2]
+    assert printed[6].startswith("six liars, median of 20 groups")
+
+
 def test_paces_are_compared(tmp_path):
     printed = run("simulate_devices.py", tmp_path, "0.1", "picture.png").splitlines()
     assert [line.split()[0] for line in printed] == ["synchronous", "over-selected", "buffered"]
