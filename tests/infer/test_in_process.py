@@ -85,7 +85,7 @@ def test_refuses_what_does_not_fit() -> None:
             world.share(np.full((1, 8), 1e9))
         with pytest.raises(DataError, match="inputs are numbers"):
             world.share(np.array([["a"]]))
-        with pytest.raises(DataError, match="is no model that can be shared"):
+        with pytest.raises(DataError, match="is no model that can be imported"):
             world.share(object())
         with infer.local() as other, pytest.raises(LocalProtocolError, match="different worlds"):
             secret_model(other.share(np.zeros((1, 8)))).reveal()

@@ -50,6 +50,12 @@ class LocalLink:
             self._deliver(*self._queue.popleft())
         return self._inbox.popleft()
 
+    def arrived(self) -> bool:
+        """Let the machines say what they have to say."""
+        while self._queue and not self._inbox:
+            self._deliver(*self._queue.popleft())
+        return bool(self._inbox)
+
     def close(self) -> None:
         """Forget all machines."""
         self._machines.clear()

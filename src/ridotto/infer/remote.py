@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import threading
 import time
 from collections import deque
 
@@ -18,8 +19,9 @@ CALL_S = 5.0
 PAUSE_S = 0.05
 """Between two calls to somebody who is not there yet."""
 
-TIMEOUT_S = 60.0
-"""How long to wait for the next message unless somebody asks for another time; parties give up later than that."""
+TIMEOUT_S = 150.0
+"""How long to wait for the next message unless somebody asks for another time. Parties give up before that
+(`party.Limits.wait_s`), and say for whom they waited."""
 
 
 class TlsLink:
@@ -38,6 +40,8 @@ class TlsLink:
         self.dealer = dealer.name
         self._timeout_s = timeout_s
         self._inbox: deque[tuple[str, Message]] = deque()
+        self._lost: dict[str, str] = {}
+        self._lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._selector = selectors.DefaultSelector()
         pins = Pins(own, others)
@@ -52,19 +56,42 @@ class TlsLink:
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
 
     def send(self, to: str, message: Message) -> None:
-        """Send a message, reading in between what others send, so that nobody waits for somebody who waits."""
-        connection = self._connections[to]
-        connection.send(message)
-        if connection.waiting:
-            self._selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
-            self._drain(connection)
-            self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+        """Send a message, reading in between what others send, so that nobody waits for somebody who waits.
+
+        Raises UnreachableError if the receiver is gone, or takes nothing for as long as this link waits.
+        """
+        with self._lock:
+            if to in self._lost:
+                raise UnreachableError(self._lost[to])
+            connection = self._connections[to]
+            try:
+                connection.send(message)
+                if connection.waiting:
+                    self._drain(connection)
+            except UnreachableError as error:
+                self._lose(connection, error)
+                raise
 
     def receive(self) -> tuple[str, Message]:
-        """Return the next message and its sender."""
-        while not self._inbox:
-            self._pump()
-        return self._inbox.popleft()
+        """Return the next message and its sender.
+
+        Raises UnreachableError if a party is gone, TimeoutError if nothing came in time. A dealer may go: what was
+        dealt is enough.
+        """
+        while True:
+            with self._lock:
+                if self._inbox:
+                    return self._inbox.popleft()
+                for party in self.parties:
+                    if party in self._lost:
+                        raise UnreachableError(self._lost[party])
+            if not self._pump(self._timeout_s):
+                raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
+
+    def arrived(self) -> bool:
+        """Read what is here, and say whether that is something."""
+        self._pump(0)
+        return bool(self._inbox)
 
     def close(self) -> None:
         """Close all connections."""
@@ -86,24 +113,36 @@ class TlsLink:
                 time.sleep(PAUSE_S)
 
     def _drain(self, connection: Connection) -> None:
-        while connection.waiting:
-            self._pump()
-            connection.flush()
+        self._selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+        try:
+            while connection.waiting:
+                if not self._pump(self._timeout_s):
+                    raise UnreachableError(f"{connection.name} took nothing for {self._timeout_s:g} s")
+                if connection.name in self._lost:
+                    raise UnreachableError(self._lost[connection.name])
+                connection.flush()
+        finally:
+            if connection.name not in self._lost:
+                self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
-    def _pump(self) -> None:
-        ready = self._selector.select(self._timeout_s)
-        if not ready:
-            raise UnreachableError(f"neither parties nor dealer said anything for {self._timeout_s:g} s")
-        for key, events in ready:
-            if events & selectors.EVENT_READ:
+    def _pump(self, timeout_s: float) -> bool:
+        """Wait for something to happen on any connection, and read what came. Return whether anything happened."""
+        ready = self._selector.select(timeout_s)
+        with self._lock:
+            for key, events in ready:
                 connection: Connection = key.data
-                try:
-                    self._inbox.extend((connection.name, message) for message in connection.receive())
-                except UnreachableError:
-                    # What it said before it went may say why.
-                    if not self._inbox:
-                        raise
-                    self._selector.unregister(connection.socket)
+                if events & selectors.EVENT_READ and connection.name not in self._lost:
+                    try:
+                        self._inbox.extend((connection.name, message) for message in connection.receive())
+                    except UnreachableError as error:
+                        # What others say first, and what it said before it went, may say why.
+                        self._lose(connection, error)
+        return bool(ready)
+
+    def _lose(self, connection: Connection, error: UnreachableError) -> None:
+        if connection.name not in self._lost:
+            self._lost[connection.name] = str(error)
+            self._selector.unregister(connection.socket)
 
 
 def connect(

@@ -13,29 +13,26 @@ the operating system. Logits tell about the model what classes do not: enough of
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ridotto.core.rng import OsRng, Rng
-from ridotto.core.wire import Message
-from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError
+from ridotto.errors import DataError, LocalProtocolError
 from ridotto.infer.argmax import classes_of
 from ridotto.infer.calibrate import calibrate
+from ridotto.infer.convert import to_graph
 from ridotto.infer.ends import channels_last
 from ridotto.infer.fixed import Fixed, share
-from ridotto.infer.graph import Architecture, Graph
+from ridotto.infer.graph import Architecture
 from ridotto.infer.kernels.plain import Words, words_of
+from ridotto.infer.mail import Link, Mail
 from ridotto.infer.messages import (
-    GOODBYE,
     Answer,
     Begin,
-    Failed,
     Forget,
     NewModel,
     Prepare,
@@ -46,7 +43,9 @@ from ridotto.infer.messages import (
     words_from,
 )
 from ridotto.infer.model import encode_parameters
+from ridotto.infer.pool import Pool, Ways
 from ridotto.infer.program import Output, Plan, compile_plan
+from ridotto.infer.ticket import Ticket
 
 NAME_BYTES = 32
 
@@ -54,29 +53,13 @@ Classes = NDArray[np.int64]
 """The class of each example: int64, shape (batch,)."""
 
 
-class Link(Protocol):
-    """Carry a client's messages. parties: names of party 0 and 1. dealer: its name."""
-
-    parties: tuple[str, str]
-    dealer: str
-
-    def send(self, to: str, message: Message) -> None:
-        """Deliver a message, some time."""
-
-    def receive(self) -> tuple[str, Message]:
-        """Wait for the next message; return its authenticated sender too. Raises UnreachableError if none can come."""
-
-    def close(self) -> None:
-        """Let go of everybody."""
-
-
 @dataclass(frozen=True)
 class Stats:
     """Say what a query cost.
 
-    offline_s: from asking until both parties were ready: dealing, sending and preparing. online_s: from naming the
-    input until both shares of the answer were here. rounds: messages each way between the parties. sent_bytes: what
-    the parties sent to each other, both together, online.
+    offline_s: from asking until both parties were ready: dealing, sending and preparing; of a session that was kept
+    ready, only what was still to wait. online_s: from naming the input until both shares of the answer were here.
+    rounds: messages each way between the parties. sent_bytes: what the parties sent to each other, online.
     """
 
     offline_s: float
@@ -88,13 +71,13 @@ class Stats:
 class World:
     """Hold a client's connection to two parties and a dealer. Use it in a `with` block.
 
-    rng: draws shares and names. One thread at a time.
+    rng: draws shares and names; with the default one, any number of threads may share and ask at once, each query in
+    a session of its own.
     """
 
     def __init__(self, link: Link, rng: Rng | None = None) -> None:
-        self._link = link
+        self._link, self._mail = link, Mail(link)
         self._rng = rng or OsRng()
-        self._arrived: deque[tuple[str, Message]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +110,7 @@ class World:
         the encoding has 33 compared bits, and nothing but weights and inputs is checked.
         Raises DataError or PlanError, naming the layer, if it does not fit.
         """
-        graph = graph_of(model, examples)
+        graph = to_graph(model, examples)
         if examples is not None:
             bits = None if fixed is None else fixed.compared_bits
             fraction = (fixed or Fixed()).fraction_bits
@@ -139,12 +122,22 @@ class World:
         name = self._rng.bytes(NAME_BYTES)
         encoded = graph.architecture.encode()
         seed, words = share(row, self._rng, name, "model")
-        self._link.send(self._link.dealer, NewModel(name, encoded, fixed))
+        self._mail.open(name)
+        self._mail.send(self._link.dealer, NewModel(name, encoded, fixed))
         zero, one = self._link.parties
-        self._link.send(zero, ShareModel(name, encoded, fixed, seed, buffer(None)))
-        self._link.send(one, ShareModel(name, encoded, fixed, None, buffer(words)))
-        self._collect(name, Ready)
+        self._mail.send(zero, ShareModel(name, encoded, fixed, seed, buffer(None)))
+        self._mail.send(one, ShareModel(name, encoded, fixed, None, buffer(words)))
+        self._mail.collect(name, Ready)
+        self._mail.close(name)
         return SecretModel(self, name, graph.architecture, fixed)
+
+    def admit(self, ticket: bytes) -> SecretModel:
+        """Return the model that a ticket stands for, which another client shared and still keeps there.
+
+        Raises DataError if it is no ticket. A model that is gone is found out with the first query.
+        """
+        found, architecture = Ticket.decode(ticket)
+        return SecretModel(self, found.model, architecture, found.fixed)
 
     def share_input(self, values: ArrayLike, *, fixed: Fixed | None = None) -> SecretInput:
         """Share a batch of inputs, (batch, features) or (batch, channels, height, width).
@@ -163,32 +156,44 @@ class World:
         name = self._rng.bytes(NAME_BYTES)
         seed, rest = share(words, self._rng, name, "input")
         zero, one = self._link.parties
-        self._link.send(zero, ShareInput(name, words.shape, seed, buffer(None)))
-        self._link.send(one, ShareInput(name, words.shape, None, buffer(rest)))
+        self._mail.send(zero, ShareInput(name, words.shape, seed, buffer(None)))
+        self._mail.send(one, ShareInput(name, words.shape, None, buffer(rest)))
         return SecretInput(self, name, array.shape, fixed)
 
-    def prepare(self, model: SecretModel, batch: int, output: Output) -> tuple[bytes, float]:
-        """Have one session dealt and prepared; return its name and how long that took, in seconds."""
-        begin = time.perf_counter()
+    def ask(self, model: SecretModel, batch: int, output: Output) -> bytes:
+        """Have one session dealt and prepared, without waiting for it; return its name."""
         session = self._rng.bytes(NAME_BYTES)
         message = Prepare(session, model.name, batch, output)
+        self._mail.open(session)
         for name in (self._link.dealer, *self._link.parties):
-            self._link.send(name, message)
-        self._collect(session, Ready)
-        return session, time.perf_counter() - begin
+            self._mail.send(name, message)
+        return session
+
+    def wait(self, session: bytes) -> None:
+        """Wait until a session is ready. Raises PeerProtocolError or UnreachableError, naming whose fault it is."""
+        self._mail.collect(session, Ready)
+
+    def stale(self, session: bytes) -> bool:
+        """Say whether a session that nobody waited for has come to nothing, as when it was kept for too long."""
+        self._mail.sort()
+        if not self._mail.failed(session):
+            return False
+        self._mail.close(session)
+        return True
 
     def run(self, session: bytes, secret: SecretInput) -> tuple[list[Answer], float]:
         """Compute with this input; return both answers, party 0's first, and how long that took, in seconds."""
         begin = time.perf_counter()
         for name in self._link.parties:
-            self._link.send(name, Begin(session, secret.name))
-        answers = self._collect(session, Answer)
+            self._mail.send(name, Begin(session, secret.name))
+        answers = self._mail.collect(session, Answer)
+        self._mail.close(session)
         return answers, time.perf_counter() - begin
 
     def forget(self, item: bytes) -> None:
         """Tell everybody that a model or an input is no longer needed."""
         for name in (self._link.dealer, *self._link.parties):
-            self._link.send(name, Forget(item))
+            self._mail.send(name, Forget(item))
 
     def open(self, answers: list[Answer], count: int) -> tuple[Words, Words]:
         """Return both shares of an output of so many words. Raises PeerProtocolError on an answer of another size."""
@@ -197,21 +202,6 @@ class World:
             for name, answer in zip(self._link.parties, answers, strict=True)
         )
         return zero, one
-
-    def _collect(self, name: bytes, kind: type[Any]) -> list[Any]:
-        """Wait for one message of this kind about `name` from each party, and return them in their order."""
-        found: dict[str, Any] = {}
-        while len(found) < len(self._link.parties):
-            sender, message = self._link.receive()
-            if getattr(message, "session", None) not in {name, GOODBYE}:
-                # What is left of a session that failed: the other party's word on it.
-                continue
-            if isinstance(message, Failed):
-                raise PeerProtocolError(message.blame, f"{message.why} (says {sender})")
-            if not isinstance(message, kind) or sender not in self._link.parties or sender in found:
-                raise PeerProtocolError(sender, f"sends a {type(message).__name__}, expected a {kind.__name__}")
-            found[sender] = message
-        return [found[party] for party in self._link.parties]
 
 
 @dataclass(frozen=True)
@@ -232,7 +222,7 @@ class SecretInput:
 class SecretModel:
     """Stand for a model of which each party has a share.
 
-    stats: what the last query cost, None before the first.
+    stats: what the last query cost, of any thread; None before the first.
     """
 
     world: World = field(repr=False)
@@ -240,7 +230,7 @@ class SecretModel:
     architecture: Architecture
     fixed: Fixed
     stats: Stats | None = None
-    _ready: dict[tuple[int, Output], deque[tuple[bytes, float]]] = field(default_factory=dict, repr=False)
+    _pools: dict[tuple[int, Output], Pool] = field(default_factory=dict, repr=False)
 
     def __call__(self, secret: SecretInput) -> Computation:
         """Say what is to be computed; nothing happens before something is revealed."""
@@ -252,9 +242,21 @@ class SecretModel:
         return self(secret).argmax().reveal()
 
     def prepare(self, batch: int, output: Output = "class", count: int = 1) -> None:
-        """Do the offline work of `count` queries ahead. Each later query of this batch and output uses one up."""
+        """Do the offline work of `count` queries now. Each later query of this batch and output uses one up."""
         for _ in range(count):
-            self._ready.setdefault((batch, output), deque()).append(self.world.prepare(self, batch, output))
+            self._pool(batch, output).prepare()
+
+    def keep_ready(self, batch: int, count: int, output: Output = "class") -> None:
+        """Keep `count` sessions of this batch and output ready ahead of the queries; 0 ends it.
+
+        Dealer and parties make them between queries: whoever asks then waits for the online part only.
+        Raises ConfigError for a count that no pool keeps.
+        """
+        self._pool(batch, output).keep(count)
+
+    def ticket(self) -> bytes:
+        """Return what other clients need to use this model (`World.admit`), and only those who may should get."""
+        return Ticket(self.name, self.architecture.encode(), self.fixed).encode()
 
     def forget(self) -> None:
         """Have parties and dealer delete what they have of it."""
@@ -263,12 +265,21 @@ class SecretModel:
     def query(self, secret: SecretInput, output: Output) -> list[Answer]:
         """Run one query; return both answers."""
         self._check(secret)
-        ready = self._ready.get((secret.shape[0], output))
-        session, offline_s = ready.popleft() if ready else self.world.prepare(self, secret.shape[0], output)
+        pool = self._pool(secret.shape[0], output)
+        session, offline_s = pool.take()
         answers, online_s = self.world.run(session, secret)
+        pool.fill()
         sent = sum(answer.sent for answer in answers)
         self.stats = Stats(offline_s, online_s, answers[0].rounds, sent)
         return answers
+
+    def _pool(self, batch: int, output: Output) -> Pool:
+        found = self._pools.get((batch, output))
+        if found is None:
+            ways = Ways(lambda: self.world.ask(self, batch, output), self.world.wait, self.world.stale)
+            # Two threads may come here at once: both get the pool that was first.
+            found = self._pools.setdefault((batch, output), Pool(ways))
+        return found
 
     def _check(self, secret: SecretInput) -> None:
         if secret.world is not self.world:
@@ -317,51 +328,3 @@ class Classification:
         answers = self.model.query(self.secret, "class")
         zero, one = self.model.world.open(answers, words_of(batch * classes))
         return classes_of(zero ^ one, batch, classes)
-
-
-Framework = Literal["torch", "onnx", "sklearn"]
-
-
-def graph_of(model: Any, examples: ArrayLike | None = None) -> Graph:
-    """Return a model as a graph, whatever it comes as. Raises DataError if it is nothing that can be imported."""
-    if isinstance(model, Graph):
-        return model
-    importer = _importer(model)
-    if importer is None:
-        raise DataError(
-            f"{type(model).__name__} is no model that can be shared: expected a Graph, an nn.Module, an ONNX file or a "
-            "scikit-learn estimator"
-        )
-    return importer(model, examples)
-
-
-def _importer(model: Any) -> Callable[[Any, Any], Graph] | None:
-    """Find who can read a model, by the packages its class comes from, without loading any."""
-    packages = {base.__module__.split(".")[0] for base in type(model).__mro__}
-    if "torch" in packages:
-        return _from_torch
-    if "sklearn" in packages:
-        return _from_sklearn
-    if "onnx" in packages or isinstance(model, bytes) or str(model).endswith(".onnx"):
-        return _from_onnx
-    return None
-
-
-def _from_torch(model: Any, examples: ArrayLike | None) -> Graph:
-    from ridotto.infer.from_torch import from_torch
-
-    if examples is None:
-        raise DataError("an nn.Module does not say what its inputs look like: share it with examples=inputs[:64]")
-    return from_torch(model, examples)
-
-
-def _from_sklearn(model: Any, _examples: ArrayLike | None) -> Graph:
-    from ridotto.infer.from_sklearn import from_sklearn
-
-    return from_sklearn(model)
-
-
-def _from_onnx(model: Any, _examples: ArrayLike | None) -> Graph:
-    from ridotto.infer.from_onnx import from_onnx
-
-    return from_onnx(model)
