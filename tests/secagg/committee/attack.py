@@ -74,17 +74,20 @@ def resigned(setup: CommitteeSetup, envelope: Envelope, **fields: object) -> Env
     return dataclasses.replace(envelope, message=replace(message, signature=signature))
 
 
-def other_masks(world: World) -> Callable[[Envelope], Envelope]:
+def flipped(masks: bytes) -> bytes:
+    return bytes([masks[0] ^ 1]) + masks[1:]
+
+
+def other_masks(world: World, change: Callable[[bytes], bytes] = flipped) -> Callable[[Envelope], Envelope]:
     """Return the lie of a corrupt member: other masks than its slot's, well-formed and signed."""
 
     def lie(envelope: Envelope) -> Envelope:
-        setup, message, masks = world.setup, envelope.message, bytearray(envelope.attachment)
-        masks[0] ^= 1
+        setup, message, masks = world.setup, envelope.message, change(bytes(envelope.attachment))
         book = book_root(setup.context, world.said("MemberBook")[0].message)
         statement = release_statement(setup.context, book, message.root, digest(masks))
         signature = identity(envelope.sender).sign(RELEASE_CONTEXT, statement)
         lied = replace(message, digest=digest(masks), signature=signature)
-        return dataclasses.replace(envelope, message=lied, attachment=bytes(masks))
+        return dataclasses.replace(envelope, message=lied, attachment=masks)
 
     return lie
 

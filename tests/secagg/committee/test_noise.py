@@ -1,0 +1,95 @@
+"""Noise that the committee of `committee` adds: 4.17 of docs/threats.md. The sampler is the drivers' choice."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ridotto.core.fixedpoint import IntVector
+from ridotto.errors import LocalProtocolError
+from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
+from ridotto.privacy.noise.words import Words
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import SlotNoise, SumMasks
+from tests.secagg.committee.attack import faults_of, silent
+from tests.secagg.committee.world import World, lanes_of, make_setup
+
+SIGMA = 50.0
+ENTRIES = 20_000
+
+
+def discrete_gaussian(part: IntVector, sigma: float, seed: bytes) -> None:
+    DiscreteGaussian(sigma).add_to(part, Words(seed))
+
+
+def noisy_world(bits: int = 32, **changes: object) -> World:
+    lanes = lanes_of(make_setup(5, bits=bits)).size
+    return World(make_setup(5, sigma=SIGMA, bits=bits, length=ENTRIES + lanes, **changes), noise=discrete_gaussian)
+
+
+def error_of(world: World, included: tuple[str, ...]) -> np.ndarray:
+    """Return what the opened sum has beside the vectors, without the lanes, signed."""
+    bits = world.setup.session.bits
+    difference = (world.opened().astype(np.int64) - world.total(included).astype(np.int64)) % 2**bits
+    return np.where(difference >= 2 ** (bits - 1), difference - 2**bits, difference)
+
+
+@pytest.mark.parametrize("bits", [21, 32])
+@pytest.mark.parametrize("gone", [(), ("p003",), ("p000", "p003")])
+def test_4_17_the_noise_does_not_depend_on_who_leaves(gone: tuple[str, ...], bits: int) -> None:
+    """Two slots, one of which may be corrupt: each adds all of sigma. Variance by chi-square, false alarms: 10^-6.
+
+    A sample variance of 20,000 is off by more than 5 % with probability 6 x 10^-7.
+    """
+    world = noisy_world(bits)
+    world.gone = gone
+    finish = world.run()
+    assert finish.error is None
+    error = error_of(world, finish.result.included)
+    assert not error[ENTRIES:].any()
+    assert np.var(error[:ENTRIES]) == pytest.approx(2 * SIGMA**2, rel=0.05)
+    assert abs(error[:ENTRIES].mean()) < 5 * SIGMA * math.sqrt(2 / ENTRIES)
+
+
+def test_4_17_lost_replicas_cost_no_noise() -> None:
+    world = noisy_world()
+    world.tamper = silent("MaskSum", world.replica(0), world.replica(0, 1), world.replica(1))
+    finish = world.run()
+    assert np.var(error_of(world, finish.result.included)[:ENTRIES]) == pytest.approx(2 * SIGMA**2, rel=0.05)
+
+
+def test_4_17_replicas_of_a_slot_add_the_same_noise_and_slots_do_not() -> None:
+    world = noisy_world()
+    world.run()
+    assert not faults_of(world)
+    assert len({one.message.digest for one in world.said("MaskSum")}) == 2
+    seeds = set()
+    for name in (world.replica(0), world.replica(1), world.replica(0, 1)):
+        machine = world.member(name)
+        machine.start(0.0)
+        for kind in ("MemberBook", "SeedParcels", "Included", "Acks"):
+            effects = machine.receive(
+                "coordinator", next(one.message for one in world.said(kind) if one.to == name), 0.0
+            )
+        seeds.add(effects[0].task.noise.seed)
+    assert len(seeds) == 2
+
+
+def test_4_17_honest_slots_share_the_noise() -> None:
+    """Of four slots one may be corrupt: the other three add sigma together, all four 4/3 of its variance."""
+    world = noisy_world(slots=4, replicas=1, corrupt=1)
+    finish = world.run()
+    assert np.var(error_of(world, finish.result.included)[:ENTRIES]) == pytest.approx(4 / 3 * SIGMA**2, rel=0.05)
+
+
+def test_noise_is_part_of_what_is_agreed_on() -> None:
+    assert make_setup().context != make_setup(sigma=1.0).context != make_setup(sigma=2.0).context
+
+
+def test_a_driver_without_a_source_of_noise_refuses() -> None:
+    task = SumMasks(b"s" * 32, b"c" * 32, (b"1" * 32,), 8, 32, SlotNoise(b"n" * 32, 1.0, 4))
+    with pytest.raises(LocalProtocolError, match="adds noise"):
+        sum_masks(task)
+    assert "nnnn" not in repr(task)
