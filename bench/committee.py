@@ -1,0 +1,158 @@
+"""The secure sum with slots of replicas: what it costs a participant, a committee member and the coordinator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.lattice import line, median
+from bench.measure import Bar, Line, Lines, in_turn
+from bench.oneshot import PARTICIPANTS, Keys, identities
+from ridotto.core.fixedpoint import container
+from ridotto.core.machine import COORDINATOR, SELF, Effect, Send
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.wire import Codec, digest
+from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.secagg.committee import CommitteeMember, CommitteeParticipant, CommitteeSetup
+from ridotto.secagg.committee.binding import (
+    CONTRIBUTION_CONTEXT,
+    PARCEL_KEY_BYTES,
+    PARCEL_LABEL,
+    commit_seed,
+    contribution_statement,
+    parcel_info,
+)
+from ridotto.secagg.committee.masks import MaskedSum, sum_masks
+from ridotto.secagg.committee.member import forget_checks as forget_signatures
+from ridotto.secagg.committee.messages import MASK_MESSAGES, SeedParcel, SeedParcels
+from ridotto.secagg.committee.setup import deal
+from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
+from ridotto.secagg.committee_roles.choice import choose
+from ridotto.secagg.committee_roles.keys import book_root, signed_key
+from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
+from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
+from ridotto.secagg.session import Member, Session
+
+CODEC = Codec(*MASK_MESSAGES, attachment_limit=1 << 26)
+SLOTS, REPLICAS, CORRUPT = 2, 3, 1
+LENGTH, BITS = 1_000_000, 32
+
+
+def make_setup(length: int, bits: int, people: Keys, committee: Keys) -> CommitteeSetup:
+    session = Session(
+        protocol="committee",
+        plan=b"p" * 32,
+        model=b"m" * 32,
+        nonce=b"n" * 32,
+        round=1,
+        shard=0,
+        members=tuple(Member(name, key.public) for name, key in people.items()),
+        length=length,
+        bits=bits,
+        minimum=100,
+    )
+    pool = [Member(name, key.public) for name, key in committee.items()]
+    roster = choose(pool, b"b" * 32, SLOTS * REPLICAS, CORRUPT)
+    return CommitteeSetup(session, roster, deal(roster, SLOTS), 7)
+
+
+def make_book(setup: CommitteeSetup, committee: Keys, keys: list[ExchangeKey]) -> MemberBook:
+    entries = []
+    for seat, (identity, exchange) in enumerate(zip(committee.values(), keys, strict=True)):
+        key = signed_key(identity, setup.sid, setup.context, seat, exchange.public)
+        entries.append(MemberEntry(seat, key.public, key.signature))
+    return MemberBook(setup.sid, tuple(entries))
+
+
+def lines(quick: bool) -> Lines:
+    people, committee = identities("p", PARTICIPANTS), identities("m", SLOTS * REPLICAS)
+    keys = [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(SLOTS * REPLICAS)]
+    yield from client_lines(people, committee, keys, 5 if quick else 15)
+    yield from member_lines(people, committee, keys, 3 if quick else 5)
+    yield from fold_lines(people, committee, 11 if quick else 51)
+
+
+def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats: int) -> Lines:
+    for length, bits in ((100_000, 32), (LENGTH, 20), (LENGTH, BITS)):
+        setup = make_setup(length, bits, people, committee)
+        book = make_book(setup, committee, keys)
+        vector, pool = np.zeros(length, container(bits)), setup.roster.members
+
+        def contribute(setup=setup, book=book, vector=vector, pool=pool) -> Send:
+            forget_books()
+            rng = insecure_seeded_rng(1)
+            machine = CommitteeParticipant(setup, "p0000", people["p0000"], vector, rng, pool)
+            return machine.receive(COORDINATOR, book, 0.0)[0]
+
+        main = (length, bits) == (LENGTH, BITS)
+        what = f"d = {length:,}, {bits} bits, {SLOTS} slots of {REPLICAS}"
+        bar = Bar("at most", 5) if main else None
+        yield line(f"committee: all that a participant does, {what}", contribute, repeats, bar=bar)
+        send = contribute()
+        upload = (len(CODEC.header(send.message)) + setup.size) / 1e6
+        bar = Bar("at most", 4.1) if main else None
+        yield Line(what=f"committee: upload, {what}", ours=upload, unit="MB", bar=bar)
+
+
+def member_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats: int) -> Lines:
+    """Measure one replica with 1,000 participants, from its parcels to its release."""
+    setup = make_setup(LENGTH, BITS, people, committee)
+    book = make_book(setup, committee, keys)
+    root = book_root(setup.context, book)
+    parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
+    delivery, included = SeedParcels(setup.sid, parcels), Included(setup.sid, tuple(range(PARTICIPANTS)))
+    set_ = set_root({parcel.participant: parcel.digest for parcel in parcels})
+    votes = tuple(
+        SeatVote(seat, sign_ack(key, setup.sid, setup.context, root, set_).signature)
+        for seat, key in enumerate(committee.values())
+    )
+    acks = Acks(setup.sid, votes)
+
+    def work() -> list[Effect]:
+        forget_books(), forget_signatures()
+        machine = CommitteeMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
+        sent = [*machine.start(0.0)]
+        for message in (book, delivery, included, acks):
+            effects = machine.receive(COORDINATOR, message, 0.0)
+            sent += effects
+        return [*sent, *machine.receive(SELF, sum_masks(effects[0].task), 0.0)]
+
+    cpu, wall = median(work, repeats)
+    what = f"n = {PARTICIPANTS:,}, d = {LENGTH:,}"
+    yield Line(what=f"committee: all that a replica does, {what}", ours=cpu, unit="s", wall=wall, bar=Bar("at most", 1))
+    down = sum(len(CODEC.header(message)) for message in (book, delivery, included, acks))
+    yield Line(what=f"committee: what a replica receives, {what}", ours=down / 1e6, unit="MB")
+    sends = [effect for effect in work() if isinstance(effect, Send)]
+    up = sum(len(CODEC.encode(send.message, send.attachment)) for send in sends)
+    yield Line(what=f"committee: what a replica sends, {what}", ours=up / 1e6, unit="MB")
+
+
+def make_parcel(setup: CommitteeSetup, root: bytes, place: int, identity: IdentityKey, member: bytes) -> SeedParcel:
+    rng = insecure_seeded_rng(place)
+    exchange, fingerprint = ExchangeKey.generate(rng), digest(place.to_bytes(4, "big"))
+    seeds = [rng.bytes(32) for _ in range(setup.count)]
+    commitments = tuple(commit_seed(setup.context, place, slot, seed) for slot, seed in enumerate(seeds))
+    box = exchange.agree(member, setup.context, PARCEL_LABEL, parcel_info(root, place, 0), PARCEL_KEY_BYTES)
+    statement = contribution_statement(setup.context, root, place, exchange.public, fingerprint, commitments)
+    signature = identity.sign(CONTRIBUTION_CONTEXT, statement)
+    sealed = seal(box, seeds[setup.slots[0]], fingerprint)
+    return SeedParcel(place, fingerprint, exchange.public, commitments, signature, sealed)
+
+
+def fold_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
+    for bits in (20, BITS):
+        setup = make_setup(LENGTH, bits, people, committee)
+        total = MaskedSum(setup, lambda vector: (0, True))
+        packed, other = bytes(setup.size), np.ones(LENGTH, container(bits))
+        floor = partial(np.add, total.total, other, out=total.total)
+        times = in_turn(partial(total.fold, "p0000", packed), floor, repeats)
+        yield Line(
+            what=f"committee: fold one vector, d = {LENGTH:,}, {bits} bits",
+            ours=times.ours * 1e3,
+            floor=times.floor * 1e3,
+            wall=times.wall,
+            unit="ms",
+            bar=Bar("at most", 0.15) if bits == BITS else None,
+            notes=("floor: np.add of the same elements",) if bits == BITS else (),
+        )
