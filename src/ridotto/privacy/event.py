@@ -96,11 +96,12 @@ class GaussianEvent(Fact, frozen=True, tag="gaussian"):
 
 
 class MatrixGaussianEvent(Fact, frozen=True, tag="matrix-gaussian"):
-    """Record a whole training run with correlated Gaussian noise (DP-FTRL): spend it once, before the first round.
+    """Record a training run with correlated Gaussian noise (DP-FTRL): spend it before the rounds that it is about.
 
     noise_multiplier: standard deviation of the independent noise, before it is correlated, over the largest l2 norm of
     one contribution. sensitivity: of the encoder matrix for contributions of norm 1, over all the rounds that one unit
-    takes part in (sqrt(k) times the column norm for k participations at least one band apart).
+    takes part in (sqrt(k) times the column norm for k participations at least one band apart). An event of one column
+    norm, spent k times, is the same: squares add up.
     Neighbouring relation: zero-out, or replace-one at twice the distance; it needs no assumption on sampling, but the
     participation pattern must be enforced.
     Source: Denisov et al., "Improved Differential Privacy for SGD via Optimal Private Linear Operators on Adaptive
