@@ -7,7 +7,6 @@ unbiased codec may have one above 1 and still train, because what it loses is an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,17 +15,34 @@ from threadpoolctl import threadpool_limits
 from bench.measure import Bar, Line, Lines, in_turn
 from ridotto.core.packing import packed_size
 from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.sparse_packing import pack_shorter, unpack_either
 from ridotto.core.vector import Layout
-from ridotto.learn.compress import Codec, Shared, chain, codec
+from ridotto.learn.compress import Shared
+from ridotto.learn.compress.count_sketch import count_sketch
 from ridotto.learn.compress.delta import apply_delta, encode_delta
-from ridotto.learn.compress.quantize import Levels, Likely
-from ridotto.learn.compress.rotate import flattened
-from ridotto.learn.compress.sample import _places
+from ridotto.learn.compress.rotate import flattened, rotate
+from ridotto.learn.compress.sample import _places, sample
+from ridotto.learn.compress.sparse import ternary, top_k
 from ridotto.learn.numpy_trainer import NumpyTrainer
+from ridotto.rounds.compression import (
+    Compression,
+    CountSketch,
+    LowRank,
+    Quantize,
+    Rotate,
+    Sample,
+    Ternary,
+    TopK,
+    leaves_zeros,
+)
+from ridotto.rounds.dice import SeededDice
+from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.plan import Ideal, Plan, Risk
 
 LENGTH = 1_000_000
 PARTICIPANTS = 100
-SHARED = Shared(insecure_seeded_rng(1).bytes(32))
+SEED = insecure_seeded_rng(1).bytes(32)
+SHARED = Shared(SEED)
 OWN = insecure_seeded_rng(2)
 
 
@@ -44,25 +60,30 @@ def speed(repeats: int) -> Lines:
         times = in_turn(task, lambda: np.multiply(update, np.float32(0.5), out=scratch), repeats)
         return Line(what, times.ours * 1e3, "ms", times.floor * 1e3, bar, times.wall, ("floor: one pass, np.multiply",))
 
-    rotate, sample = codec("rotate"), codec("sample", fraction=0.25)
-    quantize = codec("quantize", value_range=0.01, bits=8)
-    sketch, links = codec("count_sketch", rows=5, columns=50_000), chain([rotate, sample, quantize])
-    top_k, ternary = codec("top_k", fraction=0.01), codec("ternary")
-    rotated = rotate.encode(update, SHARED, OWN).vector
+    turned, quarter = rotate(), sample(0.25)
+    sketch, kept, three = count_sketch(5, 50_000), top_k(0.01), ternary()
+    rotated = turned.encode(update, SHARED, OWN).vector
+    compress = (Rotate(), Sample(0.25), Quantize(bits=10))
+    small = Pipeline(Plan(cohort=PARTICIPANTS, clip=1.0, compress=compress, max_examples=1), LENGTH)
+    dice = SeededDice(OWN)
 
     def sample_anew() -> None:
         _places.cache_clear()
-        sample.encode(update, SHARED, OWN)
+        quarter.encode(update, SHARED, OWN)
 
-    yield line("compress: rotate, d = 1,000,000", lambda: rotate.encode(update, SHARED, OWN), Bar("at most", 15.0))
-    yield line("compress: rotate back", lambda: rotate.decode(rotated, LENGTH, SHARED), Bar("at most", 15.0))
+    yield line("compress: rotate, d = 1,000,000", lambda: turned.encode(update, SHARED, OWN), Bar("at most", 15.0))
+    yield line("compress: rotate back", lambda: turned.decode(rotated, LENGTH, SHARED), Bar("at most", 15.0))
     yield line("compress: sample 25 %, places drawn", sample_anew)
-    yield line("compress: sample 25 %, places known", lambda: sample.encode(update, SHARED, OWN))
-    yield line("compress: quantize to 8 bits", lambda: quantize.encode(update, SHARED, OWN))
-    yield line("compress: rotate, sample 25 %, quantize", lambda: links.encode(update, SHARED, OWN))
+    yield line("compress: sample 25 %, places known", lambda: quarter.encode(update, SHARED, OWN))
+    what = "compress: clip, rotate, sample 25 %, encode in 10 bits"
+    yield line(what, lambda: small.encode(update, 1, {}, dice, seed=SEED))
     yield line("compress: count sketch, 5 x 50,000", lambda: sketch.encode(update, SHARED, OWN))
-    yield line("compress: top-k, 1 %", lambda: top_k.encode(update, SHARED, OWN))
-    yield line("compress: ternary", lambda: ternary.encode(update, SHARED, OWN))
+    yield line("compress: top-k, 1 %", lambda: kept.encode(update, SHARED, OWN))
+    yield line("compress: ternary", lambda: three.encode(update, SHARED, OWN))
+    sparse = (kept.encode(update, SHARED, OWN).vector * np.float32(1e6)).astype(np.int32).view(np.uint32)
+    packed = pack_shorter(sparse, 32)
+    yield line("compress: pack 1 % without zeros", lambda: pack_shorter(sparse, 32))
+    yield line("compress: unpack it", lambda: unpack_either(packed, 32, LENGTH))
     delta = encode_delta(update, rotated, 4, OWN)
     yield line("compress: delta of 4 bits", lambda: encode_delta(update, rotated, 4, OWN))
     yield line("compress: apply a delta of 4 bits", lambda: apply_delta(update, delta.data))
@@ -75,20 +96,10 @@ def losses() -> Lines:
     updates *= np.minimum(1, clip / np.linalg.norm(updates, axis=1))[:, None]
     mean = updates.mean(axis=0)
     aligned = float(np.linalg.norm(mean)) / clip
-    for what, one, bits in uploads(layout, clip):
-        encodings = [one.encode(update, SHARED, OWN).vector for update in updates]
-        if one.pack is not None:
-            size = float(np.mean([len(one.pack(encoding)) for encoding in encodings]))
-            wrapped = 0.0
-        else:
-            size = packed_size(one.length(entries), bits)
-            wrapped = float(np.mean(np.abs(np.sum(encodings, axis=0)) >= 2.0 ** (bits - 1))) if one.final else 0.0
-        total = np.sum(encodings, axis=0)
-        if one.final and one.pack is None:
-            total = (total + 2.0 ** (bits - 1)) % 2.0**bits - 2.0 ** (bits - 1)
-        found = one.decode((total / PARTICIPANTS).astype(np.float32), entries, SHARED)
+    for what, plan in uploads(entries, clip):
+        size, found = summed(Pipeline(plan, layout), updates)
         error = float(np.linalg.norm(found - mean) / np.linalg.norm(mean))
-        note = f"relative error of the mean of {PARTICIPANTS}: {error:.3g}; entries that wrapped: {wrapped:.2g}"
+        note = f"relative error of the mean of {PARTICIPANTS}: {error:.3g}"
         yield Line(f"upload: {what}", 4 * entries / size, "x", notes=(note,))
     yield Line("upload: ||mean update|| / clip", aligned, "", notes=(f"d = {entries:,}, clip {clip:.3g}",))
     for bits in (2, 4, 8):
@@ -98,33 +109,52 @@ def losses() -> Lines:
         yield Line(f"download: delta of {bits} bits", 4 * entries / len(delta.data), "x", notes=(note,))
 
 
-def uploads(layout: Layout, clip: float) -> Iterator[tuple[str, Codec, int]]:
-    """Yield (name, codec, bits of the ring): a ring of 32 bits where nothing is quantised."""
-    entries = layout.length
+def summed(pipeline: Pipeline, updates: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the bytes of a participant's vector, on average, and the mean update that a coordinator decodes."""
+    bits, total, size = pipeline.plan.bits, None, 0
+    for number, update in enumerate(updates):
+        dice = SeededDice(insecure_seeded_rng(number))
+        vector = pipeline.encode(update, 1, {}, dice, seed=SEED)
+        sparse = leaves_zeros(pipeline.plan.compress)
+        size += len(pack_shorter(vector, bits)) if sparse else packed_size(len(vector), bits)
+        total = vector if total is None else total + vector
+    return size / len(updates), pipeline.decode(total, SEED).mean
+
+
+def uploads(entries: int, clip: float) -> Iterator[tuple[str, Plan]]:
+    """Yield (name, plan)."""
+
+    def plan(*compress: Compression, bits: int = 32, value_range: float = 4.0) -> Plan:
+        return Plan(
+            cohort=PARTICIPANTS,
+            protocol=Ideal(),
+            i_know=(Risk.NO_PROTECTION,),
+            clip=clip,
+            max_examples=1,
+            bits=bits,
+            value_range=value_range,
+            compress=compress,
+        )
+
     flat = flattened(clip, entries, 1e-3)
-    rotate, sample = codec("rotate"), codec("sample", fraction=0.25)
-
-    def small(levels: Levels, *links: Codec, value_range: float = flat) -> Codec:
-        return chain([*links, codec("quantize", value_range=value_range, limit=levels.limit)])
-
-    for bits in (8, 4, 3):
-        levels = Levels.of(bits)
-        ring = levels.ring_bits(PARTICIPANTS)
-        yield f"rotate, {bits} bits: ring of {ring}, certain", small(levels, rotate), ring
-    for ring in (10, 8):
-        levels = Levels.within(ring, PARTICIPANTS)
-        yield f"rotate, ring of {ring}, certain: L = {levels.limit}", small(levels, rotate), ring
+    yield "32 bits", plan()
+    yield "16 bits", plan(bits=16, value_range=clip)
+    for bits in (15, 10):
+        yield f"rotate, ring of {bits}, certain", plan(Rotate(), bits=bits, value_range=flat)
+    for bits in (10, 8):
         for alignment in (1.0, 0.3):
-            wide, levels = Likely(ring, PARTICIPANTS, clip / math.sqrt(entries), alignment).fit(flat)
-            what = f"rotate, ring of {ring}, likely, alignment {alignment}: L = {levels.limit}"
-            yield what, small(levels, rotate, value_range=wide), ring
-            yield f"{what}, sample 25 %", small(levels, rotate, sample, value_range=wide), ring
-    yield "sample 25 %", sample, 32
-    yield "count sketch, 5 x 8,000", codec("count_sketch", rows=5, columns=8000), 32
+            quantize = Quantize(bits=bits, alignment=alignment)
+            yield f"rotate, quantize to {bits}, alignment {alignment}", plan(Rotate(), quantize)
+            what = f"rotate, sample 25 %, quantize to {bits}, alignment {alignment}"
+            yield what, plan(Rotate(), Sample(0.25), quantize)
+    yield "sample 25 %", plan(Sample(0.25))
+    yield "count sketch, 5 x 8,000", plan(CountSketch(rows=5, columns=8000))
     for rank in (4, 16):
-        yield f"low rank, {rank}", codec("low_rank", layout, rank=rank), 32
-    yield "top-k, 1 %, no masks", codec("top_k", fraction=0.01), 0
-    yield "ternary, no masks", codec("ternary"), 0
+        yield f"low rank, {rank}", plan(LowRank(rank))
+    yield "top-k, 1 %, no masks", plan(TopK(0.01))
+    yield "top-k, 1 %, 16 bits, no masks", plan(TopK(0.01), bits=16, value_range=clip)
+    yield "ternary, no masks", plan(Ternary())
+    yield "ternary, 16 bits, no masks", plan(Ternary(), bits=16, value_range=clip)
 
 
 def trained() -> tuple[np.ndarray, Layout, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Making things by name, as a plan or a configuration file asks for them: strategies, algorithms, rules, codecs."""
+"""Making things by name, as a plan or a configuration file asks for them: strategies, algorithms, rules."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ def constructor_of(
     constructors: Mapping[str, Callable[..., Made]],
     name: str,
     parameters: Mapping[str, Any],
-    given_elsewhere: tuple[str, ...] = (),
 ) -> Callable[..., Made]:
     """Return the constructor called `name`, after checking that `parameters` are what it takes.
 
-    kind: what it makes, in words. given_elsewhere: parameters that a configuration never names.
+    kind: what it makes, in words.
     Raises PlanError for an unknown name, or an unknown or missing parameter, listing the known ones.
     """
     if name not in constructors:
         raise PlanError(f"there is no {kind} {name!r}; the known ones are {', '.join(constructors)}")
-    signature = inspect.signature(constructors[name]).parameters
-    known = {word: parameter for word, parameter in signature.items() if word not in given_elsewhere}
+    known = inspect.signature(constructors[name]).parameters
     names = f"its parameters are {', '.join(known)}" if known else "it has none"
     for given in parameters:
         if given not in known:

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from ridotto.core.vector import Field, Layout
 from ridotto.errors import DataError, LocalProtocolError, PlanError
-from ridotto.learn.compress import CODECS, codec
 from ridotto.learn.compress.codec import Codec, Shared, chain, error_feedback, flip
+from ridotto.learn.compress.count_sketch import count_sketch
+from ridotto.learn.compress.low_rank import low_rank
 from ridotto.learn.compress.rotate import rotate
 from ridotto.learn.compress.sample import sample
+from ridotto.learn.compress.sparse import ternary, top_k
 from tests.learn.compress.helpers import LIMIT, decoded, normal, own, shared, spiky, vector, worst_z
 
 LENGTH = 600
@@ -25,20 +27,18 @@ def all_codecs() -> list[Codec]:
         rotate(),
         sample(0.25),
         sample(0.25, scaled=False),
-        codec("quantize", value_range=4.0, bits=3),
-        codec("count_sketch", rows=3, columns=100),
-        codec("count_sketch", rows=3, columns=100, median=True),
-        codec("low_rank", LAYOUT, rank=2),
-        codec("low_rank", LAYOUT, rank=2, scaled=False),
-        codec("top_k", fraction=0.1),
-        codec("ternary"),
+        count_sketch(rows=3, columns=100),
+        count_sketch(rows=3, columns=100, median=True),
+        low_rank(2, LAYOUT),
+        low_rank(2, LAYOUT, scaled=False),
+        top_k(fraction=0.1),
+        ternary(),
     ]
     chains = [
         chain([]),
         chain([rotate(), sample(0.25)]),
-        chain([rotate(), sample(0.25), codec("quantize", value_range=40.0, bits=8)]),
-        chain([sample(0.5), codec("top_k", fraction=0.1)]),
-        error_feedback(codec("top_k", fraction=0.1)),
+        chain([sample(0.5), top_k(fraction=0.1)]),
+        error_feedback(top_k(fraction=0.1)),
         error_feedback(chain([rotate(), sample(0.25, scaled=False)])),
     ]
     return [*single, *chains]
@@ -113,7 +113,7 @@ def test_is_unbiased_over_ten_million_elements(one: Codec) -> None:
 
 @pytest.mark.parametrize(
     "one",
-    [sample(0.25, scaled=False), codec("top_k", fraction=0.1), sample(0.5, scaled=False)],
+    [sample(0.25, scaled=False), top_k(fraction=0.1), sample(0.5, scaled=False)],
     ids=lambda one: one.name,
 )
 def test_the_bias_of_a_biased_one_is_seen(one: Codec) -> None:
@@ -181,20 +181,19 @@ def test_links_of_a_chain_have_streams_of_their_own() -> None:
 def test_a_chain_keeps_what_its_weakest_link_promises() -> None:
     assert chain([rotate(), sample(0.5)]).unbiased
     assert not chain([rotate(), sample(0.5, scaled=False)]).unbiased
-    assert not chain([rotate(), codec("ternary")]).linear
-    assert chain([sample(0.5), codec("ternary")]).pack is not None
+    assert not chain([rotate(), ternary()]).linear
+    assert chain([sample(0.5), ternary()]).final
 
 
 def test_refuses_chains_that_make_no_sense() -> None:
-    integers = codec("quantize", value_range=1.0, bits=8)
-    with pytest.raises(PlanError, match="quantize comes last in a chain; sample follows it"):
-        chain([integers, sample(0.5)])
+    with pytest.raises(PlanError, match="ternary comes last in a chain; sample follows it"):
+        chain([ternary(), sample(0.5)])
     with pytest.raises(PlanError, match="feed back the error of the whole chain"):
         chain([rotate(), error_feedback(sample(0.5, scaled=False))])
 
 
 def test_error_feedback_keeps_what_was_lost_and_sends_it_later() -> None:
-    one = error_feedback(codec("top_k", fraction=0.25))
+    one = error_feedback(top_k(fraction=0.25))
     first = one.encode(vector(4.0, 3.0, 1.0, 1.0), shared(), own())
     assert first.vector.tolist() == [4, 0, 0, 0]
     assert first.state is not None
@@ -241,33 +240,6 @@ def test_shared_streams_are_even_and_named() -> None:
 def test_flip_negates_under_sign_bits() -> None:
     signs = np.array([0, 1 << 31, 1 << 31], np.uint32)
     assert flip(vector(1.0, 2.0, -3.0), signs).tolist() == [1, -2, 3]
-
-
-@pytest.mark.parametrize("name", CODECS)
-def test_every_codec_can_be_made_by_name(name: str) -> None:
-    needed = {
-        "sample": {"fraction": 0.5},
-        "top_k": {"fraction": 0.5},
-        "quantize": {"value_range": 1.0, "bits": 8},
-        "count_sketch": {"rows": 3, "columns": 10},
-        "low_rank": {"rank": 1},
-    }
-    assert codec(name, LAYOUT, **needed.get(name, {})).length(LENGTH) > 0
-
-
-def test_refuses_unknown_names_and_parameters() -> None:
-    with pytest.raises(PlanError, match="there is no codec 'zip'; the known ones are rotate, sample"):
-        codec("zip")
-    with pytest.raises(PlanError, match="sample has no parameter 'rate'; its parameters are fraction, scaled"):
-        codec("sample", rate=0.5)
-    with pytest.raises(PlanError, match="sample needs fraction, which has no default"):
-        codec("sample")
-    with pytest.raises(PlanError, match="rotate has no parameter 'x'; it has none"):
-        codec("rotate", x=1)
-    with pytest.raises(PlanError, match="low_rank needs the model's layout"):
-        codec("low_rank", rank=2)
-    with pytest.raises(PlanError, match="low_rank has no parameter 'layout'; its parameters are rank, scaled"):
-        codec("low_rank", LAYOUT, rank=2, **{"layout": 3})
 
 
 def test_a_decoding_is_what_the_helper_says() -> None:

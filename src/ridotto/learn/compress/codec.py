@@ -86,12 +86,6 @@ Backward = Callable[[Vector, int, Shared], Vector]
 Sensitivity = Callable[[float, int], float]
 """(clip, d) -> largest l2 norm of the encoding of a vector of length d whose l2 norm is at most clip."""
 
-Pack = Callable[[Vector], bytes]
-"""An encoding of shape (m,) -> what travels in an unmasked plan."""
-
-Unpack = Callable[[bytes, int], Vector]
-"""(bytes, m) -> the encoding. Raises DataError if they are not what `Pack` makes."""
-
 
 def _same_length(length: int) -> int:
     return length
@@ -99,16 +93,15 @@ def _same_length(length: int) -> int:
 
 @dataclass(frozen=True)
 class Codec:
-    """Hold one compression. Make it with its own function (`rotate()`), or by name with `codec`.
+    """Hold one compression. Make it with its own function, as `rotate()`.
 
-    name: as `codec` knows it. forward, backward: the two halves; callers use `encode` and `decode`, which check.
+    name: that function's. forward, backward: the two halves; callers use `encode` and `decode`, which check.
     output: d -> m; raises PlanError if d does not fit. bound: see `Sensitivity`; infinite where there is none.
     usual: as `bound`, but what an encoding of a vector that is `clip` long has on average over the seeds (root mean
     square), for whoever clips encodings again; the bound itself if None.
     linear: encodings are vectors whose sum decodes to an estimate of the sum, so it works under masks. unbiased: the
-    expectation of the decoded vector, over `shared` and `own`, is the vector. final: what it makes is no update any
-    more (integers, or a sparse vector), so it comes last in a chain. pack, unpack: bytes of one encoding, where
-    `linear` is false.
+    expectation of the decoded vector, over `shared` and `own`, is the vector. final: what it makes is mostly zeros,
+    which nothing may spread again, so it comes last in a chain.
     """
 
     name: str
@@ -119,8 +112,6 @@ class Codec:
     linear: bool = True
     unbiased: bool = True
     final: bool = False
-    pack: Pack | None = field(default=None, repr=False)
-    unpack: Unpack | None = field(default=None, repr=False)
     usual: Sensitivity | None = field(default=None, repr=False)
 
     @property
@@ -229,8 +220,6 @@ def error_feedback(inner: Codec) -> Codec:
         linear=inner.linear,
         unbiased=False,
         final=inner.final,
-        pack=inner.pack,
-        unpack=inner.unpack,
         inner=inner,
     )
 
@@ -280,7 +269,7 @@ class _Links:
 def chain(codecs: Sequence[Codec]) -> Codec:
     """Compose codecs: participants apply them in this order, the server in reverse. An empty chain changes nothing.
 
-    Raises PlanError if a codec that makes integers or sparse vectors is not the last, or one has a state: the error
+    Raises PlanError if a codec that makes sparse vectors is not the last, or one has a state: the error
     of a whole chain is fed back, `error_feedback(chain(...))`, or of none of it.
     Source: the order of two hooks, as in optax's `chain`.
     """
@@ -300,8 +289,6 @@ def chain(codecs: Sequence[Codec]) -> Codec:
         linear=all(codec.linear for codec in links.codecs),
         unbiased=all(codec.unbiased for codec in links.codecs),
         final=last is not None and last.final,
-        pack=last.pack if last else None,
-        unpack=last.unpack if last else None,
         usual=links.usual,
     )
 
