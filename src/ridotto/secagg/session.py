@@ -19,6 +19,7 @@ import msgspec
 from ridotto.core.machine import COORDINATOR, SELF
 from ridotto.core.wire import Bytes32, Count, Message, Name, Part, digest
 from ridotto.errors import PeerProtocolError, PlanError
+from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE
 from ridotto.secagg.messages import LARGEST_GROUP
 
 SESSION_DOMAIN = b"ridotto/1 session\x00"
@@ -77,6 +78,17 @@ class Session(Message, frozen=True):
                 "a sparse graph has an even number of neighbours, and a threshold above half of it and at most all, "
                 f"not {degree} and {threshold}"
             )
+
+
+class CommitteeSession(Session, frozen=True):
+    """Describe a secure sum with a committee that is drawn from the session's own members.
+
+    committee: seats. tail: the last so many elements of a vector are not negative (check lanes and values). Who has the
+    seats follows from members and nonce: `committee_roles.drawn`.
+    """
+
+    committee: Annotated[int, msgspec.Meta(ge=2, le=LARGEST_COMMITTEE)] = 2
+    tail: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
 
 
 def session_id(session: Session) -> bytes:

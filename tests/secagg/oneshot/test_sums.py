@@ -7,13 +7,16 @@ import pytest
 from msgspec.structs import replace
 
 from ridotto.core.machine import COORDINATOR, SELF, Envelope, Finish
+from ridotto.core.wire import digest
 from ridotto.crypto.lattice.loops import Loops, PlainLoops
 from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
+from ridotto.secagg.committee_roles.agreement import set_root
 from ridotto.secagg.committee_roles.messages import MemberBook
+from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot import OneshotCoordinator, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.coordinator import MemberFaults
 from ridotto.secagg.oneshot.messages import Release
-from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers, Settle
+from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.session import Timeouts
 from tests.secagg.oneshot.world import World, make_setup, member
 
@@ -181,7 +184,7 @@ def test_the_tasks_come_in_order_and_the_set_is_settled_once() -> None:
     world.run()
     assert [task.removed for task in world.settled] == [()]
     with pytest.raises(LocalProtocolError, match="once"):
-        world.sum.open(OpenCiphers(world.setup.sid, bytes(4 * 4096), 5))
+        world.sum.open(OpenCiphers(world.setup.sid, bytes(4 * 4096), 5, b"c" * 32))
     with pytest.raises(LocalProtocolError, match="not kept"):
         world.sum.settle(Settle(world.setup.sid, (("p000", b"d" * 32),)))
     machine = OneshotCoordinator(world.setup, Timeouts(100, 10))
@@ -212,5 +215,14 @@ def test_nobody_is_participant_and_member() -> None:
 
 def test_secrets_do_not_show_in_reprs() -> None:
     assert repr(Release(b"s" * 32, b"r" * 32, b"secret!!", b"x" * 64)) == "Release(8 bytes)"
-    assert "key" not in repr(OpenCiphers(b"s" * 32, b"key", 3)).replace("OpenCiphers", "")
+    assert "key" not in repr(OpenCiphers(b"s" * 32, b"key", 3, b"c" * 32)).replace("OpenCiphers", "")
     assert isinstance(World(make_setup()).participant(0), OneshotParticipant)
+
+
+def test_evidence_says_which_set_was_released_for() -> None:
+    world = World(make_setup(), gone=("p003",))
+    world.run()
+    evidence = next(record for record in world.router.published if isinstance(record, Evidence))
+    assert set_root(evidence.digests) == world.said("Release")[0].message.root
+    assert [vote.seat for vote in evidence.acks] == list(range(7))
+    assert [one.digest for one in evidence.releases] == [digest(one.message.share) for one in world.said("Release")]

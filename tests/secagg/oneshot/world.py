@@ -16,11 +16,12 @@ from ridotto.core.wire import Codec, Message
 from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.crypto.seal import IdentityKey
 from ridotto.secagg.committee_roles.choice import choose
+from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.oneshot import OneshotCoordinator, OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.ciphersum import SessionSum
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES
-from ridotto.secagg.oneshot.tasks import OpenCiphers, Settle
+from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.session import Member, Session, Timeouts
 from ridotto.secagg.tasks import Fold
 
@@ -106,7 +107,7 @@ class World:
         machines |= self.swap
         machines = {name: machine for name, machine in machines.items() if name not in self.gone}
         machines[COORDINATOR] = OneshotCoordinator(self.setup, Timeouts(100, 10))
-        self.sum = SessionSum(self.setup, self._read_lanes, loops=self.loops)
+        self.sum = SessionSum(self.setup.shape, self._read_lanes, loops=self.loops)
         self.codec = Codec(*ONESHOT_MESSAGES, attachment_limit=1 << 20)
         self.router = Router(machines, self._perform, self._link)
         self.finished = self.router.run()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ridotto.core.machine import COORDINATOR
 from ridotto.errors import PeerProtocolError, PlanError
@@ -39,6 +40,12 @@ def choose(pool: Sequence[Member], beacon: bytes, size: int, corrupt: int) -> Ro
 
     Raises PlanError if the pool is too small or malformed.
     """
+    return _choose(tuple(pool), beacon, size, corrupt)
+
+
+# A simulation has many participants in one process, who all compute the same.
+@lru_cache(maxsize=8)
+def _choose(pool: tuple[Member, ...], beacon: bytes, size: int, corrupt: int) -> Roster:
     if not 0 < size <= len(pool):
         raise PlanError(f"a pool of {len(pool)} has no committee of {size}")
     root = pool_root(pool)

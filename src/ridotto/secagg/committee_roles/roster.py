@@ -13,6 +13,9 @@ from ridotto.errors import PeerProtocolError, PlanError
 from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE
 from ridotto.secagg.session import Member, Session
 
+SEAT_SUFFIX = "/member"
+"""Behind the name of a device that has a seat. No device is enrolled under a name with a slash (`core.wire.Name`)."""
+
 
 class Roster(Part, frozen=True):
     """Name a committee.
@@ -48,13 +51,20 @@ class Roster(Part, frozen=True):
 def check_apart(session: Session, roster: Roster) -> None:
     """Refuse a committee that shares a name or a key with the session's participants.
 
-    A device that serves in both roles uses another identity for each, so that a signature has one meaning.
+    A device that serves in both roles has `seat_name` of its own name there, and may have the same key: signatures of
+    the two roles are about different things and say so. A key under two other names would be two devices, or a lie.
     Raises PlanError.
     """
     names = {member.name for member in session.members} & {member.name for member in roster.members}
-    keys = {member.key for member in session.members} & {member.key for member in roster.members}
+    owners = {member.key: member.name for member in session.members}
+    keys = [seat for seat in roster.members if seat.key in owners and seat.name != seat_name(owners[seat.key])]
     if names or keys:
         raise PlanError(f"{len(names or keys)} are participants and committee members under one name or key")
+
+
+def seat_name(name: str) -> str:
+    """Return the name that a device has in its seat."""
+    return name + SEAT_SUFFIX
 
 
 def seat_of(roster: Roster, name: str) -> int:

@@ -8,13 +8,14 @@ import numpy as np
 
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.machine import Buffer
+from ridotto.crypto.lattice.fields import Shape
 from ridotto.crypto.lattice.kahe import CipherSum, NoiseError
 from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.crypto.lattice.parameters import Words
 from ridotto.crypto.lattice.samplers import public_elements
 from ridotto.errors import DataError, LocalProtocolError
-from ridotto.secagg.oneshot.setup import OneshotSetup
-from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers, Settle
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 
 COUNT_LIMIT = 2**48
 """A count lane above this is as wrong as any other wrong one."""
@@ -26,21 +27,22 @@ ReadLanes = Callable[[IntVector], tuple[int, bool]]
 class SessionSum:
     """Hold the running sum of one session.
 
-    total: residues, as `CipherSum.total`; None to begin. kept: ciphertexts by sender until the set is final; a driver
-    with many participants hands in a mapping that writes to disk. read_lanes: of the opened sum.
+    shape: of the session's vectors. total: residues, as `CipherSum.total`; None to begin. kept: ciphertexts by sender
+    until the set is final; a driver with many participants hands in a mapping that writes to disk. read_lanes: of the
+    opened sum.
     """
 
     def __init__(
         self,
-        setup: OneshotSetup,
+        shape: Shape,
         read_lanes: ReadLanes,
         total: Words | None = None,
         kept: MutableMapping[str, Buffer] | None = None,
         loops: Loops = LOOPS,
     ) -> None:
-        self._setup = setup
+        self._shape = shape
         self._read_lanes = read_lanes
-        self._ciphers = CipherSum(setup.shape, total, loops)
+        self._ciphers = CipherSum(shape, total, loops)
         self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
         self.opened: IntVector | None = None
 
@@ -75,7 +77,7 @@ class SessionSum:
         if len(task.key) != 4 * 4096:
             raise DataError(f"a key has {4 * 4096} bytes, not {len(task.key)}")
         key = np.frombuffer(task.key, "<i4").astype(np.int64)
-        public = public_elements(self._setup.context, self._setup.shape.elements)
+        public = public_elements(task.context, self._shape.elements)
         vector, noise = self._ciphers.open(key, task.contributions, public)
         try:
             noise.check(task.contributions)

@@ -26,6 +26,7 @@ from ridotto.secagg.committee_roles.messages import (
     SeatVote,
 )
 from ridotto.secagg.committee_roles.roster import strictly_sorted
+from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.binding import (
     CONTRIBUTION_CONTEXT,
     RELEASE_CONTEXT,
@@ -35,7 +36,7 @@ from ridotto.secagg.oneshot.binding import (
 from ridotto.secagg.oneshot.messages import Contribution, Parcel, Parcels, Release
 from ridotto.secagg.oneshot.release import recover
 from ridotto.secagg.oneshot.setup import OneshotFailure, OneshotSetup
-from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers, Settle
+from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.session import FailureCode, Progress, SessionResult, Timeouts
 from ridotto.secagg.tasks import Fold
 
@@ -336,7 +337,7 @@ class OneshotCoordinator:
         key, wrong = recover(self._setup, shares, len(self._digests))
         for seat in wrong:
             self._faults[seat] = "its release does not fit the others'"
-        return [Do(OpenCiphers(self._setup.sid, key, len(self._digests)))]
+        return [Do(OpenCiphers(self._setup.sid, key, len(self._digests), self._setup.context))]
 
     def _send_all(self, names: Iterable[str], message: Message) -> list[Effect]:
         return [Send(name, message) for name in names]

@@ -75,10 +75,14 @@ class OneshotSetup:
         return session_id(self.session)
 
     @cached_property
+    def layout(self) -> bytes:
+        """Return the encoding of everything that the session does not say itself."""
+        return msgspec.msgpack.encode((self.roster, self.pack, self.tail))
+
+    @cached_property
     def context(self) -> bytes:
         """Return what every key, seal and signature is bound to: a hash of sid, committee and layout, 32 bytes."""
-        layout = msgspec.msgpack.encode((self.roster, self.pack, self.tail))
-        return digest(CONTEXT_DOMAIN + self.sid + layout)
+        return digest(CONTEXT_DOMAIN + self.sid + self.layout)
 
     @property
     def needed(self) -> int:

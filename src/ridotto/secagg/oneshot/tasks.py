@@ -1,4 +1,4 @@
-"""What the coordinator's machine asks its driver to do with ciphertexts, besides `secagg.tasks.Fold`."""
+"""What the coordinator's machine asks its driver to do with ciphertexts, besides `Fold` and `Settle`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from ridotto.secagg.tasks import Opened
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
-    """Take these contributions out of the sum of session `sid` again; the set is final then.
-
-    removed: names and SHA-256 of their ciphertexts, mostly none. Until here a driver keeps the ciphertexts, on disk or
-    in memory; after it, it forgets them.
-    """
-
-    sid: bytes
-    removed: tuple[tuple[str, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class OpenCiphers:
     """Open the sum of session `sid` with the sum of its keys. Answered with `Decrypted`. A sum is opened once.
 
-    key: 4,096 signed words of 32 bits, little-endian. contributions: how many are in the sum.
+    key: 4,096 signed words of 32 bits, little-endian. contributions: how many are in the sum. context: seed of the
+    public elements.
     """
 
     sid: bytes
     key: bytes = field(repr=False)
     contributions: int
+    context: bytes
 
 
 class Decrypted(Opened, frozen=True):
