@@ -9,9 +9,9 @@ import numpy as np
 from msgspec.structs import replace
 
 from ridotto.core.machine import COORDINATOR, Envelope, Finish
+from ridotto.secagg.committee_roles.evidence import MemberFaults
 from ridotto.secagg.oneshot import OneshotSetup
 from ridotto.secagg.oneshot.binding import CONTRIBUTION_CONTEXT, contribution_statement
-from ridotto.secagg.oneshot.coordinator import MemberFaults
 from tests.secagg.oneshot.world import World, identity, make_setup
 
 SMALL = {"committee": 3, "corrupt": 1, "pack": 1}

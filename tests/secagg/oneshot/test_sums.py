@@ -11,10 +11,10 @@ from ridotto.core.wire import digest
 from ridotto.crypto.lattice.loops import Loops, PlainLoops
 from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.secagg.committee_roles.agreement import set_root
+from ridotto.secagg.committee_roles.evidence import Evidence, MemberFaults
 from ridotto.secagg.committee_roles.messages import MemberBook
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot import OneshotCoordinator, OneshotParticipant, OneshotSetup
-from ridotto.secagg.oneshot.coordinator import MemberFaults
 from ridotto.secagg.oneshot.messages import Release
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.session import Timeouts

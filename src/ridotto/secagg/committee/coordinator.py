@@ -316,9 +316,7 @@ class CommitteeCoordinator:
         setup = self._setup
         acks = tuple(SeatVote(seat, ack.signature) for seat, ack in sorted(self._acks.items()))
         releases = tuple(SignedRelease(seat, one.digest, one.signature) for seat, one in sorted(self._released.items()))
-        return Evidence(
-            "committee", setup.sid, setup.context, self._book_root, dict(self._digests), setup.roster, acks, releases
-        )
+        return Evidence("committee", setup.sid, setup.layout, self._book_root, dict(self._digests), acks, releases)
 
     def _end(self, error: RoundFailedError | None) -> list[Effect]:
         self._steps.stop()

@@ -123,10 +123,14 @@ class CommitteeSetup:
         return session_id(self.session)
 
     @cached_property
+    def layout(self) -> bytes:
+        """Return the encoding of everything that the session does not say itself."""
+        return msgspec.msgpack.encode((self.roster, self.slots, self.tail, float(self.sigma)))
+
+    @cached_property
     def context(self) -> bytes:
         """Return what every key, mask, seal and signature is bound to: a hash of sid, committee and noise, 32 bytes."""
-        layout = msgspec.msgpack.encode((self.roster, self.slots, self.tail, float(self.sigma)))
-        return digest(CONTEXT_DOMAIN + self.sid + layout)
+        return digest(CONTEXT_DOMAIN + self.sid + self.layout)
 
 
 def _rank(roster: Roster, seat: int) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ridotto.core.wire import Bytes32, Part, Signature
 from ridotto.secagg.committee_roles.messages import Seat, SeatVote
-from ridotto.secagg.committee_roles.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +29,15 @@ class SignedRelease(Part, frozen=True):
 class Evidence:
     """Prove which set a committee released for. Published at the end of a session whose sum was opened.
 
-    context, book: what all signatures are over, besides the root. digests: participant -> SHA-256 of its contribution;
-    `agreement.set_root` of it is the root. acks, releases: those that came and held, sorted by seat.
+    layout: what the session's context hashes besides its id: the committee and how vectors lie. book: root of its keys.
+    digests: participant -> SHA-256 of its contribution; `agreement.set_root` of it is the root. acks, releases: those
+    that came and held, sorted by seat. Signatures are over context, book and root; releases' over their digest as well.
     """
 
     protocol: str
     sid: bytes
-    context: bytes
+    layout: bytes
     book: bytes
     digests: Mapping[int, bytes]
-    roster: Roster
     acks: tuple[SeatVote, ...]
     releases: tuple[SignedRelease, ...]

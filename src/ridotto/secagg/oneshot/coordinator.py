@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -14,6 +13,7 @@ from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES, ExchangeKey, verify
 from ridotto.errors import LocalProtocolError, PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.committee_roles.agreement import Equivocation, ack_statement, check_ack, set_root
 from ridotto.secagg.committee_roles.complaints import settle
+from ridotto.secagg.committee_roles.evidence import Evidence, MemberFaults, SignedRelease
 from ridotto.secagg.committee_roles.keys import book_root, check_key
 from ridotto.secagg.committee_roles.messages import (
     Ack,
@@ -47,19 +47,11 @@ PROBE = ExchangeKey.from_bytes(bytes(range(32)))
 """Any key at all: agreeing with it shows whether a public key is of low order. It protects nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberFaults:
-    """Show which members of a committee did not do their part, and how. Published at the end of a session."""
-
-    sid: bytes
-    faults: tuple[tuple[str, str], ...]
-
-
 class OneshotCoordinator:
     """Collect one kind of message after another; go on when everyone expected has answered, or when time is up.
 
-    `Publish`es `Progress` whenever that changes, `Equivocation` and `MemberFaults` where there are any. Ends with a
-    `SessionResult`, and an error where no sum was opened. Keeps the sealed shares of all participants until the members
+    `Publish`es `Progress` whenever that changes, `Equivocation` and `MemberFaults` where there are any, `Evidence` once
+    the sum is opened. Ends with a `SessionResult`, and an error where no sum was opened. Keeps the sealed shares of all participants until the members
     have them: 51 kB each for a committee of 64. Contributions are waited for `timeouts.first_s`, all else `phase_s`.
     """
 
@@ -74,6 +66,7 @@ class OneshotCoordinator:
         self._answers: tuple[dict[int, bytes], ...] = tuple({} for _ in STEPS)
         self._kept: dict[int, Message] = {}
         self._acks: dict[int, Ack] = {}
+        self._released: tuple[SignedRelease, ...] = ()
         self._step = 0
         self._expected = set(range(len(self._seats)))
         self._lost: dict[int, str] = {}
@@ -333,7 +326,9 @@ class OneshotCoordinator:
         return self._send_all([self._seats[seat] for seat in seats], Acks(self._setup.sid, votes))
 
     def _open(self, seats: list[int]) -> list[Effect]:
-        shares = {seat: kept.share for seat in seats if isinstance(kept := self._kept[seat], Release)}
+        releases = [(seat, kept) for seat in seats if isinstance(kept := self._kept[seat], Release)]
+        shares = {seat: release.share for seat, release in releases}
+        self._released = tuple(SignedRelease(seat, digest(one.share), one.signature) for seat, one in releases)
         key, wrong = recover(self._setup, shares, len(self._digests))
         for seat in wrong:
             self._faults[seat] = "its release does not fit the others'"
@@ -351,7 +346,12 @@ class OneshotCoordinator:
         if opened.count != len(self._digests) or not opened.zero:
             reason = "the sum's check lanes are wrong: somebody's vector was not what the protocol asks for"
             return self._end(RoundFailedError(FailureCode.CHECK_LANE, reason))
-        return self._end(None)
+        return [Publish(self._evidence()), *self._end(None)]
+
+    def _evidence(self) -> Evidence:
+        setup = self._setup
+        acks = tuple(SeatVote(seat, ack.signature) for seat, ack in sorted(self._acks.items()))
+        return Evidence("oneshot", setup.sid, setup.layout, self._book_root, dict(self._digests), acks, self._released)
 
     def _end(self, error: RoundFailedError | None) -> list[Effect]:
         self._step, self._kept = len(STEPS) + 1, {}
