@@ -74,7 +74,9 @@ ATTACKS = [
     (Opening, PEER, changed(session=OTHER), "party-1: opens in a session that is not known here"),
     (Hello, PEER, changed(plan=OTHER), "party-1: has another plan: 6f6f6f6f6f6f6f6f"),
     (Hello, PEER, twice, "party-1: says hello twice"),
+    (Hello, PEER, changed(walk=OTHER), "party-1: read other material: 6f6f6f6f6f6f6f6f"),
     (Dealt, DEALER, changed(plan=OTHER), "dealer: dealt for another plan"),
+    (Dealt, DEALER, changed(walk=OTHER), "dealer: dealt material in another order, or of other sizes"),
     (Dealt, DEALER, twice, "dealer: deals twice for a session"),
     (Answer, PEER, cut, "party-1: answer has 0 bytes, expected 8"),
     (Answer, PEER, twice, None),
@@ -142,10 +144,10 @@ def party(**limits: Any) -> Party:
 def test_strangers_and_misplaced_messages_are_refused() -> None:
     machine = party()
     for sender, message, why in [
-        ("mallory", Hello(ID, ID), "mallory: is not known here"),
+        ("mallory", Hello(ID, ID, ID), "mallory: is not known here"),
         (PEER, ModelSeed(ID, ID), "party-1: sends a ModelSeed, which is not for its peer"),
-        (DEALER, Hello(ID, ID), "dealer: sends a Hello, which is not for a party"),
-        (CLIENT, Hello(ID, ID), "client: sends a Hello, which is not for a party"),
+        (DEALER, Hello(ID, ID, ID), "dealer: sends a Hello, which is not for a party"),
+        (CLIENT, Hello(ID, ID, ID), "client: sends a Hello, which is not for a party"),
         (CLIENT, ShareModel(ID, b"nonsense", infer.Fixed(), ID, memoryview(b"")), "client: malformed model"),
         (
             CLIENT,
@@ -168,17 +170,17 @@ def test_what_lies_here_is_bounded() -> None:
     with pytest.raises(PeerProtocolError, match="client: shares one input more than the 1"):
         machine.receive(CLIENT, ShareInput(OTHER, (1, 2), ID, memoryview(b"")), 0.0)
     for name in (b"a" * 32, b"b" * 32):
-        machine.receive(PEER, Hello(name, ID), 0.0)
+        machine.receive(PEER, Hello(name, ID, ID), 0.0)
     with pytest.raises(PeerProtocolError, match="party-1: asks for one session more than the 2 kept here"):
-        machine.receive(PEER, Hello(b"c" * 32, ID), 0.0)
+        machine.receive(PEER, Hello(b"c" * 32, ID, ID), 0.0)
 
 
 def test_nothing_is_kept_for_longer_than_the_limit() -> None:
     machine = party(sessions=1, wait_s=5.0)
-    machine.receive(PEER, Hello(ID, ID), 0.0)
+    machine.receive(PEER, Hello(ID, ID, ID), 0.0)
     assert machine.expire(4.9) == []
     machine.expire(5.0)
-    machine.receive(PEER, Hello(OTHER, ID), 5.0)
+    machine.receive(PEER, Hello(OTHER, ID, ID), 5.0)
 
 
 def test_material_is_gone_before_it_is_used() -> None:

@@ -13,7 +13,7 @@ from ridotto.infer.messages import Hello, Opening, Ready
 ID = b"i" * 32
 LARGE = Opening(ID, 3, memoryview(bytes(range(256)) * 400))
 SMALL = Opening(ID, 4, memoryview(bytes(16)))
-MESSAGES: list[Message] = [Hello(ID, ID), LARGE, SMALL, Ready(ID), Opening(ID, 5, memoryview(b"")), LARGE, LARGE]
+MESSAGES: list[Message] = [Hello(ID, ID, ID), LARGE, SMALL, Ready(ID), Opening(ID, 5, memoryview(b"")), LARGE, LARGE]
 
 
 def read(data: bytes, step: int, room: int = 1 << 18) -> list[Message]:

@@ -30,7 +30,7 @@ from ridotto.infer.messages import (
 from ridotto.infer.model import row_length
 from ridotto.infer.party import Limits, Party
 from ridotto.infer.program import Plan, compile_plan
-from ridotto.infer.streams import Dealing
+from ridotto.infer.streams import Dealing, Walk
 from tests.infer.models import dense
 
 GRAPH = dense(3, 2)
@@ -53,8 +53,8 @@ def message(draw: random.Random) -> Message:
         lambda: ModelSeed(name, other),
         lambda: ShareInput(name, draw.choice(((1, 3), (2, 3), (2, 4))), seed, words if seed is None else buffer(None)),
         lambda: Prepare(name, other, plan.batch, plan.output),
-        lambda: Dealt(name, digest, other, draw.choice((words, corrections(plan)))),
-        lambda: Hello(name, digest),
+        lambda: Dealt(name, digest, draw.choice((walk(plan), other)), other, draw.choice((words, corrections(plan)))),
+        lambda: Hello(name, digest, draw.choice((walk(plan), Walk().digest(), other))),
         lambda: Begin(name, other),
         lambda: Opening(name, draw.choice((0, 0, 1, 2)), words),
         lambda: Forget(name),
@@ -63,11 +63,19 @@ def message(draw: random.Random) -> Message:
     return made
 
 
-def corrections(plan: Plan) -> memoryview:
+def dealt(plan: Plan) -> Dealing:
     dealing = Dealing(insecure_seeded_rng(1), IDS[0])
     masks = {layer.name: np.zeros((1, 3, 2), np.uint64) for layer in GRAPH.architecture.layers}
     compile_plan(plan).deal(dealing, masks)
-    return buffer(dealing.corrections())
+    return dealing
+
+
+def corrections(plan: Plan) -> memoryview:
+    return buffer(dealt(plan).messages()[1])
+
+
+def walk(plan: Plan) -> bytes:
+    return dealt(plan).walk.digest()
 
 
 def blamed(machine: Any, sender: str, said: Message, now: float) -> str | None:

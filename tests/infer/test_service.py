@@ -142,7 +142,7 @@ def test_a_refused_client_is_told_why(deployment: Deployment) -> None:
     from ridotto.infer.messages import Hello
 
     with deployment.connect() as world:
-        world._link.send("alice", Hello(b"x" * 32, b"x" * 32))
+        world._link.send("alice", Hello(b"x" * 32, b"x" * 32, b"x" * 32))
         with pytest.raises(PeerProtocolError, match="sends a Hello, which is not for a party"):
             world.share(dense(4, 2))
     time.sleep(0.05)

@@ -7,7 +7,7 @@ import pytest
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import PeerProtocolError
-from ridotto.infer.streams import LARGE, Dealing, Material, Stream
+from ridotto.infer.streams import LARGE, Dealing, Material, Stream, Walk
 from tests.infer.two_parties import SESSION, deal
 
 SECRET = np.arange(5, dtype=np.uint64)
@@ -18,13 +18,28 @@ def test_random_and_shared_secrets() -> None:
     r, bits = dealing.random(3), dealing.random_bits(2)
     dealing.share(SECRET)
     dealing.share_bits(SECRET)
-    zero = Material(dealing.seeds[0], SESSION, None)
-    one = Material(dealing.seeds[1], SESSION, dealing.corrections())
+    dealing.publish(SECRET)
+    said = dealing.messages()
+    zero = Material(dealing.seeds[0], SESSION, said[0], first=True)
+    one = Material(dealing.seeds[1], SESSION, said[1], first=False)
     np.testing.assert_array_equal(zero.random(3) + one.random(3), r)
     np.testing.assert_array_equal(zero.random(2) ^ one.random(2), bits)
     np.testing.assert_array_equal(zero.share(5) + one.share(5), SECRET)
     np.testing.assert_array_equal(zero.share(5) ^ one.share(5), SECRET)
+    np.testing.assert_array_equal(zero.published(5), SECRET)
+    np.testing.assert_array_equal(one.published(5), SECRET)
+    assert zero.walk.digest() == one.walk.digest() == dealing.walk.digest()
     one.close()
+
+
+@pytest.mark.parametrize("other", [[(b"r", 3)], [(b"r", 2), (b"r", 3)], [(b"r", 3), (b"s", 2)], [(b"r", 5)]])
+def test_another_walk_has_another_digest(other: list[tuple[bytes, int]]) -> None:
+    walk, stray = Walk(), Walk()
+    walk.add(b"r", 3)
+    walk.add(b"r", 2)
+    for step in other:
+        stray.add(*step)
+    assert walk.digest() != stray.digest()
 
 
 def test_small_requests_read_one_stream() -> None:

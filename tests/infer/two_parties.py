@@ -46,7 +46,9 @@ def deal(rng: SecretRng, write: Any) -> tuple[Material, Material]:
     dealing = Dealing(rng, SESSION)
     write(dealing)
     zero, one = dealing.seeds
-    return Material(zero, SESSION, None), Material(one, SESSION, dealing.corrections())
+    said = dealing.messages()
+    materials = Material(zero, SESSION, said[0], first=True), Material(one, SESSION, said[1], first=False)
+    return materials
 
 
 def share_model(

@@ -109,11 +109,10 @@ class Dealer:
             return [Send(sender, Failed(message.session, sender, sentence(error)))]
         dealing = Dealing(self._rng, message.session)
         program.deal(dealing, model.masks)
-        corrections = dealing.corrections()
-        digest = plan.digest()
+        digests = plan.digest(), dealing.walk.digest()
         return [
-            Send(self._parties[0], Dealt(message.session, digest, dealing.seeds[0], buffer(None))),
-            Send(self._parties[1], Dealt(message.session, digest, dealing.seeds[1], buffer(corrections))),
+            Send(party, Dealt(message.session, *digests, seed, buffer(words)))
+            for party, seed, words in zip(self._parties, dealing.seeds, dealing.messages(), strict=True)
         ]
 
     def _program(self, plan: Plan) -> Program:

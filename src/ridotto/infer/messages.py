@@ -8,7 +8,7 @@
     once an input   client -> party     ShareInput     its share of the numbers
     each query      client -> all       Prepare        which plan
                     dealer -> party     Dealt          seed and corrections
-                    party <-> party     Hello          the plan's digest: compared before anything else
+                    party <-> party     Hello          digests of plan and material: compared before anything else
                     party -> client     Ready          offline work is done
                     client -> party     Begin          which input
                     party <-> party     Opening        one a round
@@ -88,19 +88,27 @@ class Prepare(Message, frozen=True, tag=True):
 
 
 class Dealt(Message, frozen=True, tag=True):
-    """Dealer to party: one session's material. plan: digest of the plan it was dealt for."""
+    """Dealer to party: one session's material.
+
+    plan: digest of the plan it was dealt for. walk: digest of all requests of the dealing, see `streams`.
+    """
 
     session: Bytes32
     plan: Bytes32
+    walk: Bytes32
     seed: Seed
     values: memoryview
 
 
 class Hello(Message, frozen=True, tag=True):
-    """Party to party: this is the plan's digest here; nothing else is sent before both are seen to be equal."""
+    """Party to party: the plan's digest here, and that of all material read for it.
+
+    Nothing else is sent before both are seen to be equal. Of a model, walk is that of an empty reading.
+    """
 
     session: Bytes32
     plan: Bytes32
+    walk: Bytes32
 
 
 class Ready(Message, frozen=True, tag=True):

@@ -44,7 +44,7 @@ from ridotto.infer.messages import (
 from ridotto.infer.model import load, row_length, slots
 from ridotto.infer.program import Plan, Program, compile_plan
 from ridotto.infer.rounds import Conversation
-from ridotto.infer.streams import Material
+from ridotto.infer.streams import WORD_BYTES, Material, Walk
 from ridotto.infer.wires import ModelShares, Prepared
 
 
@@ -313,7 +313,7 @@ class Party:
             plan = Plan(model.architecture, model.share.fixed, 1, "logits")
             sizes = [math.prod(slot.weight) for slot in slots(model.architecture)]
             model.talk = Conversation(self._peer, name, plan.digest(), sum(sizes))
-            effects.append(model.talk.hello())
+            effects.append(model.talk.hello(Walk().digest()))
         if model.talk is not None and model.hello is not None and model.seed is not None and not model.talk.greeted:
             model.talk.greet(model.hello)
             effects += model.talk.begin(load(model.architecture, name, model.row, model.seed))
@@ -334,8 +334,12 @@ class Party:
             dealt, session.dealt = session.dealt, None
             if dealt.plan != session.plan.digest():
                 raise PeerProtocolError(self._dealer, "dealt for another plan")
-            session.prepared = session.program.prepare(self._material(dealt), self._shares(session.model))
-            effects.append(session.talk.hello())
+            material = self._material(dealt)
+            prepared = session.program.prepare(material, self._shares(session.model))
+            if material.walk.digest() != dealt.walk:
+                raise PeerProtocolError(self._dealer, "dealt material in another order, or of other sizes")
+            session.prepared = prepared
+            effects.append(session.talk.hello(dealt.walk))
         if session.hello is not None and session.prepared is not None and not session.ready:
             session.talk.greet(session.hello)
             session.ready = True
@@ -343,11 +347,8 @@ class Party:
         return effects
 
     def _material(self, dealt: Dealt) -> Material:
-        if self._first:
-            words_from(dealt.values, 0, self._dealer, "material of party 0")
-            return Material(dealt.seed, dealt.session, None, self._dealer)
-        words = words_from(dealt.values, dealt.values.nbytes // 8, self._dealer, "material")
-        return Material(dealt.seed, dealt.session, words, self._dealer)
+        words = words_from(dealt.values, dealt.values.nbytes // WORD_BYTES, self._dealer, "material")
+        return Material(dealt.seed, dealt.session, words, first=self._first, dealer=self._dealer)
 
     def _shares(self, name: bytes) -> ModelShares:
         model = self._models.get(name)

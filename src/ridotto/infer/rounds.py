@@ -27,22 +27,28 @@ class Conversation:
         self.result: Any = None
         self.done = False
         self._peer, self._session, self._plan = peer, session, plan
+        self._walk = b""
         self._expected = first_size
         self._early: Words | None = None
         self._half: Any = None
         self._shape: tuple[int, ...] = ()
 
-    def hello(self) -> Send:
-        """Return this side's greeting."""
-        return Send(self._peer, Hello(self._session, self._plan))
+    def hello(self, walk: bytes) -> Send:
+        """Return this side's greeting. walk: digest of the material that was read."""
+        self._walk = walk
+        return Send(self._peer, Hello(self._session, self._plan, walk))
 
     def greet(self, message: Hello) -> None:
-        """Take the peer's greeting. Raises PeerProtocolError if it was here before or names another plan."""
+        """Take the peer's greeting. Raises PeerProtocolError if it was here before or names another plan or walk."""
         if self.greeted:
             raise PeerProtocolError(self._peer, "says hello twice in a session")
         if message.plan != self._plan:
             raise PeerProtocolError(
                 self._peer, f"has another plan: {message.plan.hex()[:16]}, here it is {self._plan.hex()[:16]}"
+            )
+        if message.walk != self._walk:
+            raise PeerProtocolError(
+                self._peer, f"read other material: {message.walk.hex()[:16]}, here it is {self._walk.hex()[:16]}"
             )
         self.greeted = True
 

@@ -1,20 +1,27 @@
 """Correlated randomness as two seeds and corrections: how the dealer writes it and the parties read it.
 
 Each party has a seed of the session; its *stream* is AES-128-CTR (`crypto.prg`). In the same order and the
-same sizes, dealer and parties ask for two kinds of thing:
+same sizes, dealer and parties ask for three kinds of thing:
 
     random    both parties take the next words of their streams: the secret is their sum (or XOR), for which nothing
               has to be sent
     share     party 0 takes the next words of its stream, party 1 the next *correction*, which the dealer made as
               secret minus (or XOR) party 0's words
 
-So a dealer's whole message is a seed to each party, and corrections to party 1. Either party alone sees uniform words.
-A stream is used for one session and then forgotten: the material is one-time.
+    publish   both parties take the next words of what the dealer says to both
+
+So a dealer's whole message is a seed and what it publishes to each party, and corrections to party 1. Either party alone
+sees uniform words. A stream is used for one session and then forgotten: the material is one-time.
+
+Everybody must ask for the same things in the same order: one request more, fewer or of another size, and all that
+follows is nonsense that nobody notices. So each side keeps a *walk*, the digest of all its requests, and the three are
+compared before anything is opened.
 Source: common randomness of SecureNN, Wagh et al., PETS 2019; the correction is what a seed can't give.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -33,6 +40,25 @@ BLOCK_BYTES = 1 << 15
 
 LARGE = 1 << 15
 """From so many words on, a request is answered from a stream of its own. Part of the format: both sides must agree."""
+
+
+WALK_DOMAIN = b"ridotto/1 infer walk\x00"
+"""What stands before the requests when they are hashed."""
+
+
+class Walk:
+    """Keep the order, kinds and sizes of requests: nothing secret."""
+
+    def __init__(self) -> None:
+        self._steps = bytearray(WALK_DOMAIN)
+
+    def add(self, kind: bytes, count: int) -> None:
+        """Note a request. kind: one letter. count: of words."""
+        self._steps += kind + count.to_bytes(8, "big")
+
+    def digest(self) -> bytes:
+        """Return SHA-256 of the requests so far, 32 bytes."""
+        return hashlib.sha256(self._steps).digest()
 
 
 class Stream:
@@ -81,59 +107,77 @@ class Stream:
 class Dealing:
     """Write one session's material, in the order in which the parties will read it.
 
-    rng: draws the two seeds. session: the session's id.
+    rng: draws the two seeds. session: the session's id. walk: of all requests so far.
     """
 
     def __init__(self, rng: Rng, session: bytes) -> None:
         self.seeds = rng.bytes(SEED_BYTES), rng.bytes(SEED_BYTES)
+        self.walk = Walk()
         self._streams = [Stream(seed, session, "dealt") for seed in self.seeds]
-        self._corrections: list[Words] = []
+        self._parts: tuple[list[Words], list[Words]] = ([], [])
 
     def __repr__(self) -> str:
         return "Dealing(...)"
 
     def random(self, *shape: int) -> Words:
         """Return a uniform secret of which each party has an additive share in its stream."""
+        self.walk.add(b"r", math.prod(shape))
         return self._streams[0].words(*shape) + self._streams[1].words(*shape)
 
     def random_bits(self, *shape: int) -> Words:
         """Return a uniform secret of which each party has an XOR share in its stream."""
+        self.walk.add(b"r", math.prod(shape))
         return self._streams[0].words(*shape) ^ self._streams[1].words(*shape)
+
+    def own(self, *shape: int) -> tuple[Words, Words]:
+        """Return the next words of party 0's stream and of party 1's: two secrets, one of each."""
+        self.walk.add(b"r", math.prod(shape))
+        return self._streams[0].words(*shape), self._streams[1].words(*shape)
 
     def share(self, secret: Words) -> None:
         """Share this secret additively."""
-        self._corrections.append(secret - self._streams[0].words(*secret.shape))
+        self.walk.add(b"s", secret.size)
+        self._parts[1].append(secret - self._streams[0].words(*secret.shape))
 
     def share_bits(self, secret: Words) -> None:
         """Share this secret by XOR."""
-        self._corrections.append(secret ^ self._streams[0].words(*secret.shape))
+        self.walk.add(b"s", secret.size)
+        self._parts[1].append(secret ^ self._streams[0].words(*secret.shape))
 
-    def corrections(self) -> Words:
-        """Return what party 1 gets beside its seed, in order, one row of words."""
-        return np.concatenate([np.empty(0, np.uint64), *(part.reshape(-1) for part in self._corrections)])
+    def publish(self, words: Words) -> None:
+        """Say these words to both parties."""
+        self.walk.add(b"p", words.size)
+        for parts in self._parts:
+            parts.append(words)
+
+    def messages(self) -> tuple[Words, Words]:
+        """Return what party 0 and party 1 get beside their seeds, in order, one row of words each."""
+        zero, one = (
+            np.concatenate([np.empty(0, np.uint64), *(part.reshape(-1) for part in parts)]) for parts in self._parts
+        )
+        return zero, one
 
 
 class Material:
     """Read one party's part of a session's material. Every word is read once.
 
-    seed: this party's. corrections: party 1's, None for party 0. dealer: whom errors name.
+    seed: this party's. said: what the dealer sent beside it. first: whether this is party 0. dealer: whom errors name.
+    walk: of all requests so far.
     """
 
-    def __init__(self, seed: bytes, session: bytes, corrections: Words | None, dealer: str = "dealer") -> None:
+    def __init__(self, seed: bytes, session: bytes, said: Words, *, first: bool, dealer: str = "dealer") -> None:
+        self.first = first
+        self.walk = Walk()
         self._dealer = dealer
         self._stream = Stream(seed, session, "dealt")
-        self._corrections = corrections
+        self._said = said
 
     def __repr__(self) -> str:
         return "Material(...)"
 
-    @property
-    def first(self) -> bool:
-        """Say whether this is party 0's."""
-        return self._corrections is None
-
     def random(self, *shape: int) -> Words:
-        """Return this party's share of a `random` or `random_bits` secret."""
+        """Return this party's share of a `random` or `random_bits` secret, or its own secret of `own`."""
+        self.walk.add(b"r", math.prod(shape))
         return self._stream.words(*shape)
 
     def share(self, *shape: int) -> Words:
@@ -141,17 +185,22 @@ class Material:
 
         Raises PeerProtocolError if the dealer sent too little.
         """
-        if self._corrections is None:
-            return self._stream.words(*shape)
-        count = math.prod(shape)
-        if count > self._corrections.size:
-            raise PeerProtocolError(
-                "dealer", f"{self._corrections.size} words of material are left, {count} are needed"
-            )
-        taken, self._corrections = self._corrections[:count], self._corrections[count:]
-        return taken.reshape(shape)
+        self.walk.add(b"s", math.prod(shape))
+        return self._stream.words(*shape) if self.first else self._next(shape)
+
+    def published(self, *shape: int) -> Words:
+        """Return what the dealer says to both parties. Raises PeerProtocolError if it sent too little."""
+        self.walk.add(b"p", math.prod(shape))
+        return self._next(shape)
 
     def close(self) -> None:
         """Raise PeerProtocolError if the dealer sent more than this plan needs."""
-        if self._corrections is not None and self._corrections.size:
-            raise PeerProtocolError(self._dealer, f"{self._corrections.size} words of material are too many")
+        if self._said.size:
+            raise PeerProtocolError(self._dealer, f"{self._said.size} words of material are too many")
+
+    def _next(self, shape: tuple[int, ...]) -> Words:
+        count = math.prod(shape)
+        if count > self._said.size:
+            raise PeerProtocolError(self._dealer, f"{self._said.size} words of material are left, {count} are needed")
+        taken, self._said = self._said[:count], self._said[count:]
+        return taken.reshape(shape)
