@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ridotto.coordinator.privacy import Ledger, Spent
 from ridotto.errors import LocalProtocolError, PlanError
 from ridotto.privacy.account import cost
 from ridotto.privacy.event import GaussianEvent, MatrixGaussianEvent
 from ridotto.privacy.noise.banded import GRID_BITS, BandedNoise, column_norm, whole_coefficients
 from ridotto.rounds.memory import next_noise
 from ridotto.rounds.private import Draw, PrivacyAccount, calibrated, charges_after, forecast, round_event
+from tests.rounds.federation import LAYOUT
 from tests.rounds.test_mechanisms import DELTA, banded, private, words
 
 SPACED = Draw(spaced=(3, 4))
@@ -119,3 +121,9 @@ def test_banded_noise_is_calibrated_and_forecast() -> None:
 def test_banded_noise_is_refused_where_nobody_keeps_participants_apart(draw: Draw) -> None:
     with pytest.raises(PlanError, match="needs somebody to keep every participant to 3 rounds at most, 4 or more"):
         round_event(private(banded()), 1000, draw)
+
+
+def test_a_coordinator_refuses_banded_noise() -> None:
+    plan = private(banded())
+    with pytest.raises(PlanError, match="or take another mechanism"):
+        Ledger(plan, LAYOUT, 10, Spent())

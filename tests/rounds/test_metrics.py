@@ -28,17 +28,17 @@ def measured(dp: Mechanism, bounds: dict[str, float]) -> Plan:
 
 @pytest.mark.parametrize("dp", ALL, ids=lambda dp: dp.__struct_config__.tag)
 def test_metrics_are_one_random_bit_and_unbiased(dp: Mechanism) -> None:
-    """200 answers at epsilon 1: a deviation of 1 / (tanh(1/2) sqrt(200)) of the bound; fails once in a million runs."""
+    """100 answers at epsilon 1: a deviation of 1 / (tanh(1/2) sqrt(100)) of the bound; fails once in a million runs."""
     plan = measured(dp, {"accuracy": 1.0, "loss": 10.0})
     pipeline = Pipeline(plan, 4)
     total = np.zeros(pipeline.length, container(plan.bits))
     values = {"accuracy": 0.5, "loss": -3.0, "other": 1.0}
-    for member in range(200):
+    for member in range(100):
         own = pipeline.encode(np.zeros(4, np.float32), 1, values, dice(), words=words("metric", member))
         assert set(pipeline.read_lanes(own).values[2:]) <= {0, 1}
         total += own
     found = pipeline.decode(total).metrics
-    bound = statistics.NormalDist().inv_cdf(1 - 1e-6 / 4) / math.tanh(0.5) / math.sqrt(200)
+    bound = statistics.NormalDist().inv_cdf(1 - 1e-6 / 4) / math.tanh(0.5) / math.sqrt(100)
     assert abs(found["accuracy"] - 0.5) < bound
     assert abs(found["loss"] + 3.0) < 10 * bound
     with pytest.raises(DataError, match="training reported accuracy"):
@@ -46,11 +46,11 @@ def test_metrics_are_one_random_bit_and_unbiased(dp: Mechanism) -> None:
 
 
 def test_an_answer_is_as_private_as_it_says() -> None:
-    """The two ends of the range, 1,000 answers each: a deviation of 14. Five of them fail once in a million runs."""
+    """The two ends of the range, 300 answers each: a deviation of 8. Five of them fail once in a million runs."""
     own = words("answers")
     for value, share in ((-1.0, 1 / (1 + math.e)), (1.0, 1 / (1 + math.exp(-1)))):
-        ones = sum(answer_of("loss", {"loss": value}, 1.0, 1.0, own.child(value > 0, n)) for n in range(1000))
-        assert ones == pytest.approx(1000 * share, abs=70)
+        ones = sum(answer_of("loss", {"loss": value}, 1.0, 1.0, own.child(value > 0, n)) for n in range(300))
+        assert ones == pytest.approx(300 * share, abs=40)
 
 
 def test_metrics_are_in_the_account_by_name() -> None:

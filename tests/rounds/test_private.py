@@ -20,7 +20,16 @@ from ridotto.privacy.noise.words import Words
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.noise import RoundNoise, noise_of
 from ridotto.rounds.pipeline import Pipeline
-from ridotto.rounds.plan import Algorithm, CentralGaussian, DistributedGaussian, Ideal, Pairwise, Plan, Risk
+from ridotto.rounds.plan import (
+    Algorithm,
+    CentralGaussian,
+    DistributedGaussian,
+    DistributedSkellam,
+    Ideal,
+    Pairwise,
+    Plan,
+    Risk,
+)
 from ridotto.rounds.private import Draw, PrivacyAccount, calibrated, relations_of, round_event
 from ridotto.rounds.vault import Vault
 from tests.rounds.federation import LAYOUT, Federation, names
@@ -212,7 +221,7 @@ def test_drop_outs_never_weaken_the_noise(gone: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [DistributedGaussian, CentralGaussian])
+@pytest.mark.parametrize("kind", [DistributedGaussian, CentralGaussian, DistributedSkellam])
 @pytest.mark.parametrize("gone", [0, 2, 4])
 def test_drop_outs_never_weaken_the_noise_over_two_thousand_large_sums(kind: Any, gone: int) -> None:
     plan = private(minimum=6, dp=kind(noise_multiplier=0.7, delta=1e-6))

@@ -73,9 +73,12 @@ def _print_lines(found: Forecast) -> None:
 
 def _print_table(found: Forecast, plot: Path | None) -> None:
     from ridotto.cli.screen import line, pairs, person, table
+    from ridotto.rounds.private import MOST_ROUNDS
 
     statement, console = found.statement, person()
     lasts = "" if found.affordable is None else f"{found.affordable} rounds"
+    if found.affordable is not None and found.affordable >= MOST_ROUNDS:
+        lasts = "as many rounds as anybody wants"
     facts = {
         "noise": _noise(statement),
         "budget": f"epsilon {statement.budget:g}" if statement.budget is not None else "none",

@@ -27,7 +27,7 @@ from ridotto.rounds.clipping import LARGEST_DEVIATION, AdaptiveClip
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.risks import mechanism_of, metric_words
-from ridotto.rounds.settings import BandedGaussian, Mechanism
+from ridotto.rounds.settings import BandedGaussian, Mechanism, PrivUnit
 
 NO_DP = "the plan has no dp: give it ridotto.DistributedGaussian or CentralGaussian, in a file a table [plan.dp]"
 
@@ -209,10 +209,11 @@ class PrivacyAccount:
         self.rounds = self._charged if done is None else done
         self._budget = None if plan.dp.epsilon is None else Budget(plan.dp.epsilon, plan.dp.delta)
         if not self.rounds and not self.fits():
+            report = isinstance(plan.dp, PrivUnit)
+            change, name = ("lower", "report_epsilon") if report else ("raise", "noise_multiplier")
             raise PlanError(
                 f"the first round would already spend epsilon {self.cost_after(1).epsilon:.4g} of "
-                f"{self._dp.epsilon:g}: raise noise_multiplier or epsilon, or leave noise_multiplier out and it is "
-                "worked out"
+                f"{self._dp.epsilon:g}: {change} {name} or raise epsilon, or leave {name} out and it is worked out"
             )
 
     @property

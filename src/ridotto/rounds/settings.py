@@ -220,6 +220,9 @@ class BandedGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("bands", "participations", "separation"):
+            if not isinstance(getattr(self, name), int):
+                raise PlanError(f"{name} is a whole number, not {getattr(self, name)!r}")
         if not 1 <= self.bands <= LARGEST_BANDS:
             raise PlanError(f"bands are 1 to {LARGEST_BANDS}, not {self.bands}")
         if self.participations < 1 or self.separation < 1:
