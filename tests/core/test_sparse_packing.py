@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,9 @@ from ridotto.core.fixedpoint import container
 from ridotto.core.packing import pack, packed_size
 from ridotto.core.sparse_packing import pack_shorter, sparse_size, unpack_either
 from ridotto.errors import DataError
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocols" / "ideal.md"
 
 
 def sparse(length: int, count: int, bits: int, seed: int = 0) -> np.ndarray:
@@ -34,6 +39,7 @@ def bitmap_form() -> bytes:
 def test_bytes_by_hand() -> None:
     places = (1 | 2 << 10 | 999 << 20).to_bytes(4, "little")
     assert places_form() == bytes([6]) + bytes(7) + places + bytes([7, 0, 8, 0, 9, 0])
+    assert f"`{places_form().hex(' ')}`" in PAGE.read_text(encoding="utf-8")
     values = np.array([0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0], np.uint16)
     # The same size for two places of 8 bits as for 16 bits: then it is the bits.
     assert bytes(pack_shorter(values, 16)) == bytes([5]) + bytes(7) + bytes([0b10, 0b10]) + bytes([5, 0, 6, 0])
