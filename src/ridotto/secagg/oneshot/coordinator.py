@@ -51,8 +51,9 @@ class OneshotCoordinator:
     """Collect one kind of message after another; go on when everyone expected has answered, or when time is up.
 
     `Publish`es `Progress` whenever that changes, `Equivocation` and `MemberFaults` where there are any, `Evidence` once
-    the sum is opened. Ends with a `SessionResult`, and an error where no sum was opened. Keeps the sealed shares of all participants until the members
-    have them: 51 kB each for a committee of 64. Contributions are waited for `timeouts.first_s`, all else `phase_s`.
+    the sum is opened. Ends with a `SessionResult`, and an error where no sum was opened. Keeps the sealed shares of all
+    participants until the members have them: 51 kB each for a committee of 64. Contributions are waited for
+    `timeouts.first_s`, all else `phase_s`.
     """
 
     def __init__(self, setup: OneshotSetup, timeouts: Timeouts) -> None:
