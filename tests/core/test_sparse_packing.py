@@ -12,7 +12,6 @@ from ridotto.core.packing import pack, packed_size
 from ridotto.core.sparse_packing import pack_shorter, sparse_size, unpack_either
 from ridotto.errors import DataError
 
-
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocols" / "ideal.md"
 
 
