@@ -12,9 +12,23 @@ from importlib import import_module
 from bench.machine import describe
 from bench.measure import Line
 
-NAMES = ("start", "encode", "masks", "fold", "rounds", "ingest", "memory", "noise", "robust", "compress")
-ON_DEMAND = ("sparse",)
-"""Takes some minutes by itself."""
+NAMES = (
+    "start",
+    "encode",
+    "masks",
+    "fold",
+    "rounds",
+    "ingest",
+    "memory",
+    "noise",
+    "robust",
+    "compress",
+    "lattice",
+    "oneshot",
+    "committee",
+)
+ON_DEMAND = ("sparse", "xaynet")
+"""Takes some minutes by itself, or the wheel of another project."""
 
 COLUMNS = "{:<72} {:>12} {:>12} {:>8} {:>14} {:>6}"
 
