@@ -70,7 +70,7 @@ class Liars:
         if lie is None:
             return self._trainer.train(vector, (x, y), rng)
         if lie.kind is Kind.BACKDOOR:
-            x, y = self._poisoned(x, y)
+            x, y = poisoned(x, y, self._brightest)
         elif lie.kind is Kind.FLIP:
             y = flipped(y, self._classes)
         learnt = self._trainer.train(vector, (x, y), rng)
@@ -80,12 +80,14 @@ class Liars:
     def evaluate(self, vector: Vector, data: Any) -> Mapping[str, float]:
         return self._trainer.evaluate(vector, data)
 
-    def _poisoned(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        every = max(1, round(1 / POISONED))
-        x, y = x.copy(), y.copy()
-        x[::every] = triggered(x[::every], self._brightest)
-        y[::every] = TARGET
-        return x, y
+
+def poisoned(x: np.ndarray, y: np.ndarray, brightest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the data of a liar that trains a backdoor in. x: shape (n, pixels)."""
+    every = max(1, round(1 / POISONED))
+    x, y = x.copy(), y.copy()
+    x[::every] = triggered(x[::every], brightest)
+    y[::every] = TARGET
+    return x, y
 
 
 def triggered(x: np.ndarray, brightest: float) -> np.ndarray:

@@ -21,6 +21,7 @@ import ridotto
 from bench.attacks import digits
 from bench.attacks.malice import TARGET, Kind, Liars, Lie, flipped, triggered
 from bench.attacks.table import Settings, Table, Value, percent
+from ridotto.core.vector import Vector
 from ridotto.errors import RidottoError
 
 CLIP = 1.0
@@ -28,6 +29,9 @@ SHARES = (0.1, 0.3)
 DELTA = 1e-5
 
 SOURCE = "Bagdasaryan et al., AISTATS 2020; Tolpegin et al., ESORICS 2020; Blanchard et al., NeurIPS 2017"
+
+BULYAN_MOST = 24
+"""It needs 4f + 3 updates, and there are 100: at 30 % it is built for fewer liars than there are."""
 
 FAILED = "round fails"
 """Too many were found to lie: no new model. That is a defence, too, against all but the wish to stop training."""
@@ -42,10 +46,11 @@ def open_plan(**choices: Any) -> ridotto.Plan:
 
 @dataclass(frozen=True)
 class Defence:
-    """plan: made when it is needed, from the share of liars that the defence is built for."""
+    """plan: made when it is needed, from the share of liars that it is built for. rooted: the server has data."""
 
     name: str
     plan: Callable[[float], ridotto.Plan]
+    rooted: bool = False
 
 
 def noisy(noise: float) -> ridotto.CentralGaussian:
@@ -59,8 +64,17 @@ def masked(robust: Any) -> ridotto.Plan:
 
 
 def individual(rule: str, **parameters: float) -> ridotto.Plan:
-    # Krum takes one update: what it leaves out must not make a round too small.
-    return open_plan(clip=CLIP, minimum=1, robust=ridotto.Robust(rule, parameters))
+    return open_plan(clip=CLIP, robust=ridotto.Robust(rule, parameters))
+
+
+def compressed() -> ridotto.Plan:
+    """Return a plan whose updates travel rotated, a quarter of their entries, in 8 bits each."""
+    return open_plan(clip=CLIP, compress=[ridotto.Rotate(), ridotto.Sample(0.25), ridotto.Quantize(bits=8)])
+
+
+def relative(factor: float) -> ridotto.Plan:
+    """Return a plan without a clip: it refuses what is much longer than others."""
+    return open_plan(robust=ridotto.Robust("relative_norm_filter", {"factor": factor}))
 
 
 def count(share: float) -> int:
@@ -70,6 +84,7 @@ def count(share: float) -> int:
 DEFENCES = (
     Defence("none", lambda share: open_plan()),
     Defence("clip", lambda share: open_plan(clip=CLIP)),
+    Defence("clip, compressed", lambda share: compressed()),
     Defence("clip, noise z = 1", lambda share: open_plan(clip=CLIP, dp=noisy(1.0))),
     Defence("clip, noise z = 4", lambda share: open_plan(clip=CLIP, dp=noisy(4.0))),
     Defence("masks, 20 groups, norm bound", lambda share: masked(ridotto.NormBound(groups=20))),
@@ -78,16 +93,24 @@ DEFENCES = (
     Defence("trimmed mean", lambda share: individual("trimmed_mean", attackers=count(share))),
     Defence("Krum", lambda share: individual("krum", attackers=count(share))),
     Defence("Multi-Krum", lambda share: individual("multi_krum", attackers=count(share))),
+    Defence("Bulyan", lambda share: individual("bulyan", attackers=min(count(share), BULYAN_MOST))),
     Defence("geometric median", lambda share: individual("geometric_median")),
+    Defence("norm filter, twice the median", lambda share: relative(2.0)),
+    Defence("FLTrust", lambda share: individual("fltrust"), rooted=True),
 )
 """Those of the first part look at nothing, or at sums; the rules after them look at every single update."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and on what it is tested. test: name -> (images, labels) whose accuracy is measured."""
+    """What is trained, and on what it is tested.
+
+    root: clean data of the server's own, as much as a client has. test: name -> (images, labels) whose accuracy is
+    measured.
+    """
 
     clients: list[tuple[np.ndarray, np.ndarray]]
+    root: tuple[np.ndarray, np.ndarray]
     trainer: ridotto.NumpyTrainer
     test: dict[str, tuple[np.ndarray, np.ndarray]]
     brightest: float
@@ -113,9 +136,13 @@ def task_of(settings: Settings) -> Task:
     step, hidden, rounds = (6, 32, 6) if settings.quick else (3, 64, 12)
     parts = [slice(begin, begin + each, step) for begin in range(0, len(data.x), each)]
     clients = [(data.x[part], data.y[part]) for part in parts]
+    # The root is drawn from digits that no client uses.
+    unused = np.arange(1, len(data.x), step)
+    drawn = np.random.Generator(np.random.PCG64(settings.seed)).choice(unused, len(clients[0][1]), replace=False)
     trainer = ridotto.NumpyTrainer((digits.FEATURES, hidden, digits.CLASSES), seed=settings.seed, learning_rate=0.1)
     tests = tests_of(*data.test, digits.WHITE, digits.CLASSES)
-    return Task(clients, trainer, tests, digits.WHITE, digits.CLASSES, rounds, settings.seed)
+    root = data.x[drawn], data.y[drawn]
+    return Task(clients, root, trainer, tests, digits.WHITE, digits.CLASSES, rounds, settings.seed)
 
 
 def tests_of(x: np.ndarray, y: np.ndarray, brightest: float, classes: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -124,7 +151,7 @@ def tests_of(x: np.ndarray, y: np.ndarray, brightest: float, classes: int) -> di
     return {"accuracy": (x, y), "backdoor": attacked, "flipped": (x, flipped(y, classes))}
 
 
-def attack(task: Task, plan: ridotto.Plan, lies: dict[int, Lie]) -> Outcome:
+def attack(task: Task, plan: ridotto.Plan, lies: dict[int, Lie], *, rooted: bool = False) -> Outcome:
     """Train with these liars; return what the model does on the test data. Raises RidottoError if rounds fail."""
     clients = [(*data, lies.get(place)) for place, data in enumerate(task.clients)]
     result = ridotto.simulate(
@@ -133,11 +160,17 @@ def attack(task: Task, plan: ridotto.Plan, lies: dict[int, Lie]) -> Outcome:
         plan,
         rounds=task.rounds,
         seed=task.seed,
+        root=(*task.root, None) if rooted else None,
         engine=task.engine,
         secure_sum="modelled",
         progress=False,
     )
-    return Outcome(**{name: task.trainer.evaluate(result.vector, data)["accuracy"] for name, data in task.test.items()})
+    return judged(task, result.vector)
+
+
+def judged(task: Task, model: Vector) -> Outcome:
+    """Test a model. model: float32, shape (d,)."""
+    return Outcome(**{name: task.trainer.evaluate(model, data)["accuracy"] for name, data in task.test.items()})
 
 
 def liars(task: Task, share: float) -> list[int]:
@@ -161,8 +194,11 @@ def poisoned(task: Task, share: float, clean: dict[str, float]) -> Table:
         plan = defence.plan(share)
         honest = plan.fingerprint().hex()
         if honest not in clean:
-            clean[honest] = attack(task, plan, {}).accuracy
-        found = {kind: tried(task, plan, dict.fromkeys(who, Lie(kind, scale))) for kind, scale in kinds.items()}
+            clean[honest] = attack(task, plan, {}, rooted=defence.rooted).accuracy
+        found = {
+            kind: tried(task, plan, dict.fromkeys(who, Lie(kind, scale)), rooted=defence.rooted)
+            for kind, scale in kinds.items()
+        }
         rows.append((defence.name, percent(clean[honest]), *cells(found)))
         print(f"  {share:.0%} lie: {defence.name}", flush=True)
     columns = (
@@ -177,17 +213,17 @@ def poisoned(task: Task, share: float, clean: dict[str, float]) -> Table:
     notes = (
         f"{len(task.clients)} clients, {len(who)} of them lie in every round; {len(task.clients[0][1])} "
         f"digits each, {task.trainer.layout.length:,} parameters, {task.rounds} rounds; clip {CLIP:g}. One seed.",
-        "Liars go through the same clip as everybody, which a server that sees updates can enforce. Behind masks "
-        "nobody can: where sums are not checked, a liar that leaves the clip out does as in the line `none`.",
+        "Liars go through the same clip as everybody, which a server that sees updates can enforce. What liars do who "
+        "leave it out, behind masks: `replacement`.",
     )
     title = f"Poisoning by {share:.0%} of the participants"
     return Table(f"poisoning-{share:.0%}".rstrip("%"), title, SOURCE, columns, tuple(rows), notes)
 
 
-def tried(task: Task, plan: ridotto.Plan, lies: dict[int, Lie]) -> Outcome | None:
+def tried(task: Task, plan: ridotto.Plan, lies: dict[int, Lie], *, rooted: bool) -> Outcome | None:
     """Return what came of it; None where rounds fail."""
     try:
-        return attack(task, plan, lies)
+        return attack(task, plan, lies, rooted=rooted)
     except RidottoError:
         return None
 

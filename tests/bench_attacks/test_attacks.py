@@ -76,7 +76,15 @@ def task(rounds: int = 4) -> poisoning.Task:
     clients = [(x[begin : begin + 50], y[begin : begin + 50]) for begin in range(0, 1000, 50)]
     trainer = ridotto.NumpyTrainer((36, 10), seed=1, learning_rate=0.1)
     return poisoning.Task(
-        clients, trainer, poisoning.tests_of(*blobs(400, 36, 3), 3.0, 10), 3.0, 10, rounds, 1, "inline"
+        clients,
+        blobs(50, 36, 4),
+        trainer,
+        poisoning.tests_of(*blobs(400, 36, 3), 3.0, 10),
+        3.0,
+        10,
+        rounds,
+        1,
+        "inline",
     )
 
 
@@ -96,6 +104,12 @@ def test_a_robust_rule_stops_reversed_updates() -> None:
     open_, median = poisoning.open_plan(cohort=20), poisoning.open_plan(cohort=20, robust=ridotto.Robust("median"))
     assert poisoning.attack(task(), open_, lies).accuracy < 0.5
     assert poisoning.attack(task(), median, lies).accuracy > 0.9
+
+
+def test_a_server_with_data_of_its_own_stops_reversed_updates() -> None:
+    plan = poisoning.open_plan(cohort=20, clip=1.0, robust=ridotto.Robust("fltrust"))
+    lies = dict.fromkeys((3, 7), Lie(Kind.REVERSE, 10.0))
+    assert poisoning.attack(task(), plan, lies, rooted=True).accuracy > 0.9
 
 
 def test_a_trigger_is_a_square_in_the_corner() -> None:
