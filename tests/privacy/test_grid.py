@@ -126,7 +126,7 @@ def expected(plan: Plan, draw: Draw, rounds: int) -> float:
                 rounds,
                 WHOLE,
             )
-        case DistributedGaussian(noise_multiplier=float(z)) if z * units / math.sqrt(50) < 4:
+        case DistributedGaussian(noise_multiplier=float(z)) if z * units / math.sqrt(50) < 2.5:
             return coarse(moved, z * units / math.sqrt(50), 50, entries, rounds)
         case DistributedGaussian(noise_multiplier=float(z)) | CentralGaussian(noise_multiplier=float(z)):
             pass

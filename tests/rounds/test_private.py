@@ -247,12 +247,12 @@ def test_a_discrete_gaussian_is_a_rounded_real_one() -> None:
 
 
 def test_coarse_shares_are_counted_with_what_their_sum_lacks() -> None:
-    fine, coarse = (RoundNoise(1.0, 1.0, 2.0, sigma, 10, 100).event for sigma in (4.0, 3.9))
-    assert coarse == DiscreteGaussianEvent(2.0, 3.9, 10, 100)
+    fine, coarse = (RoundNoise(1.0, 1.0, 2.0, sigma, 10, 100).event for sigma in (2.5, 2.4))
+    assert coarse == DiscreteGaussianEvent(2.0, 2.4, 10, 100)
     assert isinstance(fine, GaussianEvent)
-    assert fine.noise_multiplier == pytest.approx(math.sqrt(10 * 16 - 4.5) / 2)
+    assert fine.noise_multiplier == pytest.approx(math.sqrt(10 * 6.25 - 4.5) / 2)
     # The same noise counted by the theorem of Kairouz, Liu and Steinke can't be cheaper.
-    by_theorem = cost(DiscreteGaussianEvent(2.0, 4.0, 10, 100), 1e-6, Relation.ZERO_OUT).epsilon
+    by_theorem = cost(DiscreteGaussianEvent(2.0, 2.5, 10, 100), 1e-6, Relation.ZERO_OUT).epsilon
     assert cost(fine, 1e-6, Relation.ZERO_OUT).epsilon <= by_theorem * 1.02
 
 
