@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +57,7 @@ def scaled_exponential(epsilon: float) -> int:
     return int(Context(prec=DIGITS).multiply(exponential(epsilon), Decimal(WHOLE)))
 
 
+@lru_cache(maxsize=256)
 def truth_threshold(epsilon: float) -> int:
     """Return the largest t with t / (2^64 - t) <= e^epsilon, at most 2^64 - 1: the coin that tells the truth."""
     # t is the largest integer with t (1 + e^epsilon) <= 2^64 e^epsilon. With 2^64 e^epsilon rounded down to E, the
