@@ -62,12 +62,13 @@ MODELS = {
 }
 
 
+@pytest.mark.parametrize("form", ["boolean", "fss"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 7])
-def test_logits(name: str, count: int) -> None:
+def test_logits(name: str, count: int, form: str) -> None:
     graph = MODELS[name]
     x = inputs(graph, count)
-    found = classify(graph, x, "logits", insecure_seeded_rng(count), FIXED)
+    found = classify(graph, x, "logits", insecure_seeded_rng(count), FIXED, form=form)
     expected = reference.fixed_forward(graph, x, 14)
     # Every truncation is off by at most one unit; weights of at most 2 and 20 terms carry it on.
     assert np.abs(found - expected).max() <= 40, name
@@ -192,14 +193,28 @@ def test_a_plan_is_named_by_all_of_it() -> None:
         Plan(graph.architecture, FIXED, 1, "class"),
         Plan(graph.architecture, FIXED, 2, "class"),
         Plan(graph.architecture, FIXED, 1, "logits"),
+        Plan(graph.architecture, FIXED, 1, "logits", "fss"),
         Plan(graph.architecture, Fixed(12, 33), 1, "class"),
         Plan(MODELS["three layers"].architecture, FIXED, 1, "class"),
     ]
     assert len({plan.digest() for plan in plans}) == len(plans)
 
 
-def test_rounds_of_the_reference_model() -> None:
-    """784-128-128-10 with the class as output takes 16 rounds; at most 20 are promised."""
+@pytest.mark.parametrize(("form", "rounds"), [("boolean", 16), ("fss", 10)])
+def test_rounds_of_the_reference_model(form: str, rounds: int) -> None:
+    """784-128-128-10 with the class as output; at most 20 are promised."""
+    graph = dense(784, 128, 128, 10)
+    x = inputs(graph, 1)
     views: tuple[list[Any], list[Any]] = ([], [])
-    classify(dense(784, 128, 128, 10), np.zeros((1, 784), np.float32), "class", insecure_seeded_rng(1), FIXED, views)
-    assert len(views[0]) == 16
+    found = classify(graph, x, "class", insecure_seeded_rng(1), FIXED, views, form)
+    assert len(views[0]) == rounds
+    assert found == reference.forward(graph, x).argmax()
+
+
+@pytest.mark.parametrize("name", ["three layers", "windows of nine"])
+def test_both_forms_of_comparison_give_the_same_classes(name: str) -> None:
+    graph = MODELS[name]
+    x = inputs(graph, 3)
+    found = [classify(graph, x, "logits", insecure_seeded_rng(8), FIXED, form=form) for form in ("boolean", "fss")]
+    # Masks differ, so truncations may round the other way; comparisons may not.
+    assert np.abs(found[0] - found[1]).max() <= 40

@@ -2,7 +2,7 @@
 
 Every bit that a party receives is masked afresh in each query. For two very different inputs we count ones at every
 place of all that it receives, over many queries, and compare the two samples with each other and with a fair coin by
-chi-square, all places together. False alarms: each of the 6 statistics is too large with probability 1e-6 if the
+chi-square, all places together. False alarms: each of the 12 statistics is too large with probability 1e-6 if the
 protocol is right; seeds are fixed, so a run that passes always passes.
 """
 
@@ -18,7 +18,7 @@ from ridotto.infer.fixed import Fixed
 from tests.infer.models import inputs, tiny_images
 from tests.infer.two_parties import classify
 
-QUERIES = 60
+QUERIES = 40
 GRAPH = tiny_images()
 BATCH = 64
 """Fills every word of every plane, so that all bits of all messages are masked ones."""
@@ -27,15 +27,16 @@ FALSE_ALARM_SIGMAS = 4.9
 """A normal variable is further out than this with probability 1e-6."""
 
 
-def counts(x: Any, party: int, seed: int) -> np.ndarray:
-    """Count ones at each place of what a party receives in all rounds, over all queries."""
-    total: Any = 0
+def counts(x: Any, seed: int, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Count ones at each place of what each party receives in all rounds, over all queries."""
+    total: list[Any] = [0, 0]
     for query in range(QUERIES):
         views: tuple[list[Any], list[Any]] = ([], [])
-        classify(GRAPH, x, "class", insecure_seeded_rng(seed + query), Fixed(), views)
-        received = np.concatenate([message.reshape(-1) for message in views[party]])
-        total = total + np.unpackbits(received.view(np.uint8)).astype(np.int64)
-    return np.asarray(total)
+        classify(GRAPH, x, "class", insecure_seeded_rng(seed + query), Fixed(), views, form)
+        for party in range(2):
+            received = np.concatenate([message.reshape(-1) for message in views[party]])
+            total[party] = total[party] + np.unpackbits(received.view(np.uint8)).astype(np.int64)
+    return total[0], total[1]
 
 
 def from_fair(count: np.ndarray) -> float:
@@ -48,14 +49,14 @@ def normal(chi_square: float, degrees: int) -> float:
     return float(((chi_square / degrees) ** (1 / 3) - 1 + 2 / (9 * degrees)) / np.sqrt(2 / (9 * degrees)))
 
 
-@pytest.mark.parametrize("party", [0, 1])
-def test_views_on_two_inputs_have_the_same_distribution(party: int) -> None:
+@pytest.mark.parametrize("form", ["boolean", "fss"])
+def test_views_on_two_inputs_have_the_same_distribution(form: str) -> None:
     zeros, large = np.zeros((BATCH, 1, 6, 6), np.float32), 50 * np.abs(inputs(GRAPH, BATCH))
-    a, b = counts(zeros, party, 0), counts(large, party, QUERIES)
-    assert a.size == b.size > 100_000
-    assert from_fair(a) < FALSE_ALARM_SIGMAS
-    assert from_fair(b) < FALSE_ALARM_SIGMAS
-    assert normal(float(((a - b) ** 2 / (QUERIES / 2)).sum()), a.size) < FALSE_ALARM_SIGMAS
+    for a, b in zip(counts(zeros, 0, form), counts(large, QUERIES, form), strict=True):
+        assert a.size == b.size > 100_000
+        assert from_fair(a) < FALSE_ALARM_SIGMAS
+        assert from_fair(b) < FALSE_ALARM_SIGMAS
+        assert normal(float(((a - b) ** 2 / (QUERIES / 2)).sum()), a.size) < FALSE_ALARM_SIGMAS
 
 
 def test_the_check_sees_one_word_in_a_thousand_that_is_not_masked() -> None:

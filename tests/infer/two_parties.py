@@ -71,9 +71,11 @@ def share_model(
     return masks, shares
 
 
-def classify(graph: Graph, inputs: Any, output: str, rng: SecretRng, fixed: Fixed, views: Any = None) -> Any:
+def classify(
+    graph: Graph, inputs: Any, output: str, rng: SecretRng, fixed: Fixed, views: Any = None, form: Any = "boolean"
+) -> Any:
     """Return int64 logits with f fractional bits, or classes, computed between two parties."""
-    program = compile_plan(Plan(graph.architecture, fixed, len(inputs), output))  # type: ignore[arg-type]
+    program = compile_plan(Plan(graph.architecture, fixed, len(inputs), output, form))  # type: ignore[arg-type]
     masks, shares = share_model(graph, fixed, rng.child("model"))
     materials = deal(rng.child("deal"), lambda dealing: program.deal(dealing, masks))
     prepared = [program.prepare(material, own) for material, own in zip(materials, shares, strict=True)]

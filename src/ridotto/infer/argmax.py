@@ -17,7 +17,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ridotto.infer.compare import Comparison, compare, deal_compare, prepare_compare
+from ridotto.infer.compare import Comparison, Form, compare, deal_compare, prepare_compare
 from ridotto.infer.kernels.plain import LOW_63, Words, words_of
 from ridotto.infer.products import deal_product, prepare_product, product
 from ridotto.infer.streams import Dealing, Material
@@ -34,11 +34,12 @@ class Argmax:
     batch: int
     classes: int
     compared_bits: int
+    form: Form = "boolean"
 
     @property
     def comparison(self) -> Comparison:
         """Return the size of its comparisons: all pairs of all rows."""
-        return Comparison(len(self._pairs()[0]) * self.batch, self.compared_bits)
+        return Comparison(len(self._pairs()[0]) * self.batch, self.compared_bits, self.form)
 
     @property
     def words(self) -> int:

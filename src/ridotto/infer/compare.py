@@ -1,7 +1,10 @@
-"""Compare: is a secret z at least zero? Bits of a public number against bits of a dealt one, in two rounds.
+"""Compare: is a secret z at least zero? Bits of a public number against bits of a dealt one, in two rounds or none.
 
 Known: a public number t and a secret R that the dealer knows, with z = t - R mod 2^k and |z| < 2^(k-1). The sign of z
 is bit k - 1 of t - R:   sign = t_{k-1} XOR R_{k-1} XOR [t mod 2^(k-1) < R mod 2^(k-1)].
+
+There are two forms. With form "fss" each party evaluates a key: no round, but 416 bytes of key for k = 33 to both
+parties, and a walk through a tree for each comparison, see `fss`. What follows is form "boolean".
 
 The lower k - 1 = 4 D bits are cut into D digits. [x] is a pair of XOR shares; 64 comparisons travel in each word.
 
@@ -22,14 +25,19 @@ round: Ohata and Nuida, "Communication-Efficient (Client-Aided) Secure Two-Party
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ridotto.infer import fss
 from ridotto.infer.kernels import active
 from ridotto.infer.kernels.plain import Words, words_of
 from ridotto.infer.products import deal_products, prepare_products
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Rounds
+
+Form: TypeAlias = Literal["boolean", "fss"]
+"""How bits are compared: boolean takes two rounds and little else, fss no round and more of everything else."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Comparison:
 
     count: int
     compared_bits: int
+    form: Form = "boolean"
 
     @property
     def words(self) -> int:
@@ -64,8 +73,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, repr=False)
+class CompareKeys:
+    """Hold one party's keys of a batch of comparisons of form "fss"."""
+
+    seeds: Words
+    corrections: Words
+
+
+@dataclass(frozen=True, repr=False)
 class CompareShares:
-    """Hold one party's material of a batch of comparisons."""
+    """Hold one party's material of a batch of comparisons of form "boolean"."""
 
     bits: Words
     sign: Words
@@ -75,6 +92,10 @@ class CompareShares:
 
 def deal_compare(dealing: Dealing, size: Comparison, secrets: Words) -> None:
     """Dealer: write the material for comparisons with `secrets`, (count,), of which the lowest k bits matter."""
+    if size.form == "fss":
+        flat, low = secrets.reshape(-1), size.compared_bits - 1
+        fss.deal_keys(dealing, flat, low, flat >> np.uint64(low) & fss.ONE)
+        return
     planes = active().transpose_bits(secrets.reshape(-1), size.compared_bits)
     dealing.share_bits(active().monomials(planes[:-1]))
     dealing.share_bits(planes[-1])
@@ -83,8 +104,10 @@ def deal_compare(dealing: Dealing, size: Comparison, secrets: Words) -> None:
     deal_products(dealing, size.words, (1, 2, 3), 2)
 
 
-def prepare_compare(material: Material, size: Comparison) -> CompareShares:
+def prepare_compare(material: Material, size: Comparison) -> CompareShares | CompareKeys:
     """Party: read its shares."""
+    if size.form == "fss":
+        return CompareKeys(*fss.prepare_keys(material, size.count, size.compared_bits - 1))
     bits, sign = material.share(size.digits, 15, size.words), material.share(size.words)
     top = prepare_products(material, size.words, group_sets(size.top, size.top), 2 * size.top - 1)
     bottom = prepare_products(material, size.words, group_sets(size.bottom, size.bottom - 1), 2 * size.bottom - 2)
@@ -92,8 +115,11 @@ def prepare_compare(material: Material, size: Comparison) -> CompareShares:
     return CompareShares(bits, sign, (top[0], bottom[0], last[0]), (top[1], bottom[1], last[1]))
 
 
-def compare(first: bool, size: Comparison, shares: CompareShares, public: Words) -> Rounds:
+def compare(first: bool, size: Comparison, shares: CompareShares | CompareKeys, public: Words) -> Rounds:
     """Party: return an XOR share of [z >= 0], one plane. public: t, (count,), of which the lowest k bits matter."""
+    if isinstance(shares, CompareKeys):
+        yield from ()
+        return _evaluated(first, size, shares, public.reshape(-1))
     loops = active()
     planes = loops.transpose_bits(public.reshape(-1), size.compared_bits)
     # [1]
@@ -113,6 +139,17 @@ def compare(first: bool, size: Comparison, shares: CompareShares, public: Words)
     opened = mine ^ (yield mine)
     sign: Words = less_top ^ loops.fold(opened, shares.tables[2], first) ^ shares.sign
     return sign ^ (~planes[-1] if first else np.uint64(0))
+
+
+def _evaluated(first: bool, size: Comparison, keys: CompareKeys, public: Words) -> Words:
+    low = size.compared_bits - 1
+    share = fss.evaluate(first, (keys.seeds, keys.corrections), public, low)
+    if first:
+        share ^= ~(public >> np.uint64(low)) & fss.ONE
+    padded = np.zeros(size.words * 64, np.uint8)
+    padded[: size.count] = share
+    plane: Words = np.packbits(padded, bitorder="little").view(np.uint64)
+    return plane
 
 
 def group_sets(digits: int, equals: int) -> tuple[int, ...]:

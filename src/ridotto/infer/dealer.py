@@ -102,7 +102,7 @@ class Dealer:
         model = self._models.get(message.model)
         if model is None:
             return [Send(sender, Failed(message.session, sender, "names a model that the dealer does not know"))]
-        plan = Plan(model.architecture, model.fixed, message.batch, message.output)
+        plan = Plan(model.architecture, model.fixed, message.batch, message.output, message.comparison)
         try:
             program = self._program(plan)
         except PlanError as error:

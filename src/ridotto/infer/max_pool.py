@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ridotto.infer.compare import Comparison, compare, deal_compare, opened_bit, prepare_compare
+from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
 from ridotto.infer.kernels import active
 from ridotto.infer.kernels.plain import LOW_63, Words
 from ridotto.infer.relu import deal_choice, prepare_choice
@@ -38,6 +38,7 @@ class MaxPool:
     kernel: Pair
     stride: Pair
     compared_bits: int
+    form: Form = "boolean"
 
     def deal(self, dealing: Dealing, wire: Wire, masks: Masks) -> Narrow:
         """Dealer: all levels, one after the other."""
@@ -84,7 +85,7 @@ class MaxPool:
         return np.stack([place.reshape(-1) for place in windows(values, self.kernel, self.stride)])
 
     def _size(self, pairs: int) -> Comparison:
-        return Comparison(pairs * math.prod(self.output), self.compared_bits)
+        return Comparison(pairs * math.prod(self.output), self.compared_bits, self.form)
 
     def _deal_wide(self, dealing: Dealing, a: Words, b: Words) -> Words:
         size, pairs = self._size(len(a) // 2), (_pairs(a), _pairs(b))

@@ -28,6 +28,7 @@ import numpy as np
 
 from ridotto.core.wire import Bytes32, Count, Message, Name, Text
 from ridotto.errors import PeerProtocolError
+from ridotto.infer.compare import Form
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.kernels.plain import Words
 from ridotto.infer.program import BATCH_LIMIT, Output
@@ -85,6 +86,7 @@ class Prepare(Message, frozen=True, tag=True):
     model: Bytes32
     batch: Batch
     output: Output
+    comparison: Form = "boolean"
 
 
 class Dealt(Message, frozen=True, tag=True):
@@ -133,12 +135,16 @@ class Opening(Message, frozen=True, tag=True):
 
 
 class Answer(Message, frozen=True, tag=True):
-    """Party to client: its share of the output. rounds, sent: how many, and how many bytes it sent to its peer."""
+    """Party to client: its share of the output. rounds, sent: how many, and how many bytes it sent to its peer.
+
+    round_trip_s: the least time from sending a round to the peer's answer to it; 0 if there were fewer than two rounds.
+    """
 
     session: Bytes32
     rounds: Count
     sent: Count
     values: memoryview
+    round_trip_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
 
 
 class Forget(Message, frozen=True, tag=True):

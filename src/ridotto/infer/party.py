@@ -44,8 +44,9 @@ from ridotto.infer.messages import (
 from ridotto.infer.model import load, row_length, slots
 from ridotto.infer.program import Plan, Program, compile_plan
 from ridotto.infer.rounds import Conversation
+from ridotto.infer.sessions import ModelState, SessionState
 from ridotto.infer.streams import WORD_BYTES, Material, Walk
-from ridotto.infer.wires import ModelShares, Prepared
+from ridotto.infer.wires import ModelShares
 
 
 @dataclass(frozen=True)
@@ -62,37 +63,6 @@ class Limits:
     wait_s: float = 120.0
 
 
-@dataclass(repr=False)
-class _Model:
-    """A model on its way to be loaded, or loaded: `shares` is not None then."""
-
-    until: float
-    share: ShareModel | None = None
-    owner: str = ""
-    architecture: Architecture | None = None
-    row: Words | None = None
-    seed: bytes | None = None
-    talk: Conversation | None = None
-    hello: Hello | None = None
-    shares: ModelShares | None = None
-
-
-@dataclass(repr=False)
-class _Session:
-    """One query."""
-
-    until: float
-    client: str = ""
-    plan: Plan | None = None
-    program: Program | None = None
-    model: bytes = b""
-    dealt: Dealt | None = None
-    talk: Conversation | None = None
-    hello: Hello | None = None
-    prepared: list[Prepared] | None = None
-    ready: bool = False
-
-
 class Party:
     """Compute with `peer` what `clients` ask for, with material of `dealer`.
 
@@ -107,8 +77,8 @@ class Party:
         self._first, self._peer, self._dealer = first, peer, dealer
         self._clients = frozenset(clients)
         self._limits = limits or Limits()
-        self._models: dict[bytes, _Model] = {}
-        self._sessions: dict[bytes, _Session] = {}
+        self._models: dict[bytes, ModelState] = {}
+        self._sessions: dict[bytes, SessionState] = {}
         self._inputs: dict[bytes, tuple[str, Words]] = {}
         self._programs: dict[Plan, Program] = {}
 
@@ -158,7 +128,7 @@ class Party:
     def _from_peer(self, message: Message, now: float) -> list[Effect]:
         match message:
             case Opening(name):
-                return self._opening(message)
+                return self._opening(message, now)
             case Hello(name):
                 item = self._models.get(name) or self._session(name, self._peer, now)
                 if item.hello is not None:
@@ -238,7 +208,7 @@ class Party:
         model = self._models.get(message.model)
         if model is None or model.shares is None or model.share is None or model.architecture is None:
             return [Send(sender, Failed(message.session, sender, "names a model that is not ready here"))]
-        plan = Plan(model.architecture, model.share.fixed, message.batch, message.output)
+        plan = Plan(model.architecture, model.share.fixed, message.batch, message.output, message.comparison)
         try:
             program = self._program(plan)
         except PlanError as error:
@@ -273,7 +243,7 @@ class Party:
         # The session has no material any more: no second run, no error and no crash can meet it again.
         prepared, session.prepared = session.prepared, None
         session.until = now + self._limits.wait_s
-        effects = session.talk.begin(session.program.run(self._first, prepared, held[1]))
+        effects = session.talk.begin(session.program.run(self._first, prepared, held[1]), now)
         return [*effects, *self._answer(message.session), Wake(session.until)]
 
     def _forget(self, sender: str, item: bytes) -> list[Effect]:
@@ -287,12 +257,12 @@ class Party:
 
     # Going on when something has come.
 
-    def _opening(self, message: Opening) -> list[Effect]:
+    def _opening(self, message: Opening, now: float) -> list[Effect]:
         item = self._models.get(message.session) or self._sessions.get(message.session)
         if item is None or item.talk is None:
             raise PeerProtocolError(self._peer, "opens in a session that is not known here")
-        effects = item.talk.open(message)
-        if isinstance(item, _Session):
+        effects = item.talk.open(message, now)
+        if isinstance(item, SessionState):
             return [*effects, *self._answer(message.session)]
         return [*effects, *self._loaded(message.session, item)]
 
@@ -304,7 +274,7 @@ class Party:
             # Found only now that both sides of a comparison are here: too late to refuse a message.
             return self._fail(name, refused.peer, refused.why)
 
-    def _advance_model(self, name: bytes, model: _Model) -> list[Effect]:
+    def _advance_model(self, name: bytes, model: ModelState) -> list[Effect]:
         effects: list[Effect] = []
         if model.share is None or model.architecture is None or model.row is None:
             return effects
@@ -316,11 +286,11 @@ class Party:
             effects.append(model.talk.hello(Walk().digest()))
         if model.talk is not None and model.hello is not None and model.seed is not None and not model.talk.greeted:
             model.talk.greet(model.hello)
-            effects += model.talk.begin(load(model.architecture, name, model.row, model.seed))
+            effects += model.talk.begin(load(model.architecture, name, model.row, model.seed), 0.0)
             model.row = None
         return effects
 
-    def _loaded(self, name: bytes, model: _Model) -> list[Effect]:
+    def _loaded(self, name: bytes, model: ModelState) -> list[Effect]:
         if model.talk is None or not model.talk.done:
             return []
         model.shares, model.talk = model.talk.result, None
@@ -362,29 +332,31 @@ class Party:
             return []
         del self._sessions[name]
         talk = session.talk
-        return [Send(session.client, Answer(name, talk.rounds, talk.sent_bytes, buffer(talk.result)))]
+        return [
+            Send(session.client, Answer(name, talk.rounds, talk.sent_bytes, buffer(talk.result), talk.round_trip_s))
+        ]
 
     # What is known, and what is not any more.
 
-    def _model(self, name: bytes, sender: str, now: float) -> _Model:
+    def _model(self, name: bytes, sender: str, now: float) -> ModelState:
         if name not in self._models:
             if len(self._models) >= self._limits.models:
                 raise PeerProtocolError(sender, f"asks for one model more than the {self._limits.models} kept here")
-            self._models[name] = _Model(now + self._limits.wait_s)
+            self._models[name] = ModelState(now + self._limits.wait_s)
             stray = self._sessions.get(name)
             if stray is not None and not stray.client:
                 # The peer was quicker than client and dealer: its greeting came before this was known to be a model.
                 self._models[name].hello = self._sessions.pop(name).hello
         return self._models[name]
 
-    def _session(self, name: bytes, sender: str, now: float) -> _Session:
+    def _session(self, name: bytes, sender: str, now: float) -> SessionState:
         if name not in self._sessions:
             if len(self._sessions) >= self._limits.sessions:
                 raise PeerProtocolError(sender, f"asks for one session more than the {self._limits.sessions} kept here")
-            self._sessions[name] = _Session(now + self._limits.wait_s)
+            self._sessions[name] = SessionState(now + self._limits.wait_s)
         return self._sessions[name]
 
-    def _late(self, session: _Session) -> str:
+    def _late(self, session: SessionState) -> str:
         """Say for whom a session waits."""
         if session.ready:
             return self._peer if session.prepared is None else session.client
@@ -392,7 +364,7 @@ class Party:
 
     def _fail(self, name: bytes, blame: str, why: str) -> list[Effect]:
         item = self._sessions.pop(name, None) or self._models.pop(name, None)
-        client = item.client if isinstance(item, _Session) else item.owner if item is not None else ""
+        client = item.client if isinstance(item, SessionState) else item.owner if item is not None else ""
         return [Send(client, Failed(name, blame, sentence(why)))] if client else []
 
 

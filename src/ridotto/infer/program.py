@@ -13,6 +13,7 @@ from ridotto.errors import PlanError
 from ridotto.infer.approximations import GELU, SIGMOID, TANH, Spline
 from ridotto.infer.argmax import CLASS_LIMIT, Argmax
 from ridotto.infer.average_pool import AveragePool
+from ridotto.infer.compare import Form
 from ridotto.infer.ends import Flatten, Logits, Rescale, TakeInput
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import (
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """Hold every choice of a query, all public: parties and dealer must agree on it to the last byte.
 
     architecture: of the model. fixed: how numbers are encoded. batch: examples in a query. output: what is revealed.
+    comparison: in which form bits are compared, see `fss_choice`.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -63,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     fixed: Fixed
     batch: Annotated[int, msgspec.Meta(ge=1, le=BATCH_LIMIT)]
     output: Output
+    comparison: Form = "boolean"
 
     def digest(self) -> bytes:
         """Return SHA-256 of the domain, the format and the canonical encoding, 32 bytes."""
@@ -158,17 +161,17 @@ class _Compiler:
                 self._steps.append(AveragePool(output, layer.kernel, layer.stride, self._f))
                 self._wide = True
             case MaxPool2d():
-                self._steps.append(MaxPool(output, layer.kernel, layer.stride, self._k))
+                self._steps.append(MaxPool(output, layer.kernel, layer.stride, self._k, self._plan.comparison))
                 self._wide = False
             case ReluLayer():
-                self._steps.append(Relu(output, self._k))
+                self._steps.append(Relu(output, self._k, self._plan.comparison))
                 self._wide = False
             case FlattenLayer():
                 self._steps.append(Flatten())
             case Sigmoid() | Tanh() | Gelu():
                 self._narrow()
                 start, slope, turns = SPLINES[type(layer)].integers(self._f)
-                self._steps.append(Smooth(output, self._k, start, slope, tuple(turns)))
+                self._steps.append(Smooth(output, self._k, start, slope, tuple(turns), self._plan.comparison))
                 self._wide = True
             case _:
                 raise PlanError(str(layer.refuse("there is no protocol for it in this version")))
@@ -187,7 +190,7 @@ class _Compiler:
                 f"the class of an output of shape {shape} can't be taken, only of 2 to {CLASS_LIMIT} numbers; "
                 "ask for the logits"
             )
-        self._steps.append(Argmax(self._plan.batch, shape[0], self._k))
+        self._steps.append(Argmax(self._plan.batch, shape[0], self._k, self._plan.comparison))
 
 
 def _needed(layers: tuple[Layer, ...], output: Output) -> list[Layer]:

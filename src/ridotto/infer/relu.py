@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ridotto.infer.compare import Comparison, compare, deal_compare, opened_bit, prepare_compare
+from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
 from ridotto.infer.kernels import active
 from ridotto.infer.kernels.plain import LOW_63, Words
 from ridotto.infer.streams import Dealing, Material
@@ -33,11 +33,12 @@ class Relu:
 
     shape: tuple[int, ...]
     compared_bits: int
+    form: Form = "boolean"
 
     @property
     def comparison(self) -> Comparison:
         """Return the size of its comparison: one an element."""
-        return Comparison(math.prod(self.shape), self.compared_bits)
+        return Comparison(math.prod(self.shape), self.compared_bits, self.form)
 
     def deal(self, dealing: Dealing, wire: Wire, masks: Masks) -> Narrow:
         """Dealer: everything under "offline"."""

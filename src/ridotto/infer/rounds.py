@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ class Conversation:
         self.done = False
         self._peer, self._session, self._plan = peer, session, plan
         self._walk = b""
+        self._now = 0.0
+        self._sent_at: deque[float] = deque(maxlen=2)
+        self._shortest: float | None = None
         self._expected = first_size
         self._early: Words | None = None
         self._half: Any = None
@@ -52,16 +56,24 @@ class Conversation:
             )
         self.greeted = True
 
-    def begin(self, half: Any) -> list[Effect]:
+    @property
+    def round_trip_s(self) -> float:
+        """Return the least time from sending a round to the peer's answer to it, 0 before there was one.
+
+        Both send at once, so the answer to round r is the peer's round r + 1.
+        """
+        return self._shortest or 0.0
+
+    def begin(self, half: Any, now: float) -> list[Effect]:
         """Start this party's half; what the peer sent early is taken now."""
-        self._half = half
+        self._half, self._now = half, now
         effects = self._go_on(None)
         if self._early is not None and not self.done:
             early, self._early = self._early, None
             effects += self._go_on(early)
         return effects
 
-    def open(self, message: Opening) -> list[Effect]:
+    def open(self, message: Opening, now: float) -> list[Effect]:
         """Take the peer's message of this round. Raises PeerProtocolError, changing nothing, if it does not belong."""
         if not self.greeted:
             raise PeerProtocolError(self._peer, "opens before it said hello")
@@ -73,7 +85,14 @@ class Conversation:
         if self._half is None:
             self._early = words
             return []
+        self._now = now
+        self._measure(now)
         return self._go_on(words)
+
+    def _measure(self, now: float) -> None:
+        if len(self._sent_at) == 2:
+            waited = max(0.0, now - self._sent_at[0])
+            self._shortest = waited if self._shortest is None else min(self._shortest, waited)
 
     def _go_on(self, received: Words | None) -> list[Effect]:
         try:
@@ -87,4 +106,5 @@ class Conversation:
             return []
         self._shape, self._expected = mine.shape, mine.size
         self.sent_bytes += mine.size * WORD_BYTES
+        self._sent_at.append(self._now)
         return [Send(self._peer, Opening(self._session, self.rounds, buffer(np.asarray(mine))))]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ridotto.infer.approximations import COEFFICIENT_BITS
-from ridotto.infer.compare import Comparison, compare, deal_compare, opened_bit, prepare_compare
+from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
 from ridotto.infer.kernels import active
 from ridotto.infer.kernels.plain import Words
 from ridotto.infer.relu import deal_choice, prepare_choice
@@ -52,11 +52,12 @@ class Smooth:
     start: int
     slope: int
     turns: tuple[tuple[int, int], ...]
+    form: Form = "boolean"
 
     @property
     def comparison(self) -> Comparison:
         """Return the size of its comparisons: one a breakpoint and element."""
-        return Comparison(len(self.turns) * math.prod(self.shape), self.compared_bits)
+        return Comparison(len(self.turns) * math.prod(self.shape), self.compared_bits, self.form)
 
     def deal(self, dealing: Dealing, wire: Wire, masks: Masks) -> Wide:
         """Dealer: everything under "offline"."""

@@ -10,8 +10,8 @@ same sizes, dealer and parties ask for three kinds of thing:
 
     publish   both parties take the next words of what the dealer says to both
 
-So a dealer's whole message is a seed and what it publishes to each party, and corrections to party 1. Either party alone
-sees uniform words. A stream is used for one session and then forgotten: the material is one-time.
+So a dealer's whole message is a seed and what it publishes to each party, and corrections to party 1. Either party
+alone sees uniform words. A stream is used for one session and then forgotten: the material is one-time.
 
 Everybody must ask for the same things in the same order: one request more, fewer or of another size, and all that
 follows is nonsense that nobody notices. So each side keeps a *walk*, the digest of all its requests, and the three are
