@@ -56,6 +56,13 @@ def test_a_modelled_sum_has_the_bits_of_the_real_one(dp: Any, who: dict[str, Any
     assert "for each of the metrics loss" in str(real.privacy)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("dp", "who"), MECHANISMS, ids=lambda part: getattr(type(part), "__name__", ""))
+def test_processes_give_the_same_bits(dp: Any, who: dict[str, Any]) -> None:
+    one, many = (learn(private(dp), engine=engine, **who) for engine in ("inline", "pool"))
+    assert one.digest == many.digest
+
+
 @pytest.mark.parametrize(("dp", "who"), MECHANISMS, ids=lambda part: getattr(type(part), "__name__", ""))
 def test_resuming_forgets_neither_noise_nor_cost(tmp_path: Any, dp: Any, who: dict[str, Any]) -> None:
     whole = learn(private(dp), rounds=7, **who)
