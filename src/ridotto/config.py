@@ -99,6 +99,19 @@ class TlsSection(_Section, frozen=True, kw_only=True):
     client_ca: str | None = None
 
 
+class XaynetSection(_Section, frozen=True, kw_only=True):
+    """Say how existing clients of xaynet take part, with `ridotto serve --xaynet`.
+
+    sum_chance, update_chance: of a client, to be drawn as a summer; of the others, as an updater. summers: at most so
+    many. min_s: how long a phase lasts at least. The plan's minimum and cohort limit the updates.
+    """
+
+    sum_chance: float
+    update_chance: float
+    summers: int = 20
+    min_s: float = 5.0
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True):
     """Describe a coordinator.
 
@@ -113,6 +126,7 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     program: str = "digits"
     options: dict[str, Any] = {}
     tls: TlsSection | None = None
+    xaynet: XaynetSection | None = None
 
 
 Config = TypeVar("Config", SimulationConfig, ServerConfig)

@@ -25,6 +25,7 @@ TOKENS_FILE = "tokens.txt"
 def serve(
     file: ConfigFile,
     port: Annotated[int | None, typer.Option(help="Another port than the file's; 0 takes a free one.")] = None,
+    xaynet: Annotated[bool, typer.Option("--xaynet", help="For existing clients of xaynet, in place of ours.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -34,21 +35,26 @@ def serve(
     config = load_config(file, ServerConfig)
     _log()
     try:
-        _run(file, config, port, json=json)
+        _run(file, config, port, xaynet=xaynet, json=json)
     except KeyboardInterrupt:
         # The server has stopped in order already; a signal that came before it listened ends here.
         return
 
 
-def _run(file: Path, config: ServerConfig, port: int | None, *, json: bool) -> None:
+def _run(file: Path, config: ServerConfig, port: int | None, *, xaynet: bool, json: bool) -> None:
     from ridotto.config import beside
     from ridotto.coordinator.folder import CoordinatorFolder
     from ridotto.coordinator.serve import serve as run
     from ridotto.tasks import load_task
 
     task = load_task(config.program, config.options, file.parent)
-    settings, server = _settings(config), _server(file, config, port)
-    data = _made(beside(file, config.federation.data))
+    server = _server(file, config, port)
+    if xaynet:
+        from ridotto.cli.xaynet import serve_xaynet_clients
+
+        serve_xaynet_clients(config, task, server, _made(beside(file, config.federation.data)), json=json)
+        return
+    settings, data = _settings(config), _made(beside(file, config.federation.data))
     with CoordinatorFolder(data) as folder:
         tokens = _first_tokens(folder, config.enrolment.tokens)
         federation = folder.federation(settings, task.trainer.layout, task.trainer.initial())
