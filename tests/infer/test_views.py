@@ -18,7 +18,7 @@ from ridotto.infer.fixed import Fixed
 from tests.infer.models import inputs, tiny_images
 from tests.infer.two_parties import classify
 
-QUERIES = 40
+QUERIES = 60
 GRAPH = tiny_images()
 BATCH = 64
 """Fills every word of every plane, so that all bits of all messages are masked ones."""
