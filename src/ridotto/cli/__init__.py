@@ -16,6 +16,7 @@ from ridotto import __version__
 from ridotto.cli.demo import demo
 from ridotto.cli.failures import INTERRUPTED, failure_of
 from ridotto.cli.identity import identity
+from ridotto.cli.infer import infer
 from ridotto.cli.join import join
 from ridotto.cli.privacy import privacy
 from ridotto.cli.serve import serve
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for verb in (demo, simulate, privacy, serve, token, join, identity, status):
     app.command()(verb)
+app.add_typer(infer, name="infer")
 
 
 def main() -> None:

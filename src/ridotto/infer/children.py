@@ -64,7 +64,9 @@ class ProcessLink(TlsLink):
         }
         for name, listener in listeners.items():
             key = str(folder / f"{name}.key")
-            settings = Settings(name, key, PARTIES, DEALER, (CLIENT,), places, listener.fileno(), limits)
+            settings = Settings(
+                name, key, PARTIES, DEALER, (CLIENT,), places, listener.fileno(), limits, per_client=limits.sessions
+            )
             file = folder / f"{name}.json"
             file.write_bytes(msgspec.json.encode(settings))
             command = [sys.executable, "-m", "ridotto.infer.host", str(file)]

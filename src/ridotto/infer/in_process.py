@@ -56,6 +56,11 @@ class LocalLink:
             self._deliver(*self._queue.popleft())
         return bool(self._inbox)
 
+    def check(self) -> None:
+        """Raise UnreachableError if this world was closed."""
+        if not self._machines:
+            raise UnreachableError("this world was closed")
+
     def close(self) -> None:
         """Forget all machines."""
         self._machines.clear()

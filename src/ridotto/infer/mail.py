@@ -33,6 +33,9 @@ class Link(Protocol):
     def arrived(self) -> bool:
         """Say whether `receive` has a message without waiting."""
 
+    def check(self) -> None:
+        """Raise UnreachableError if a party or the dealer is known to be gone."""
+
     def close(self) -> None:
         """Let go of everybody."""
 

@@ -93,6 +93,11 @@ class TlsLink:
         self._pump(0)
         return bool(self._inbox)
 
+    def check(self) -> None:
+        """Raise UnreachableError if a party or the dealer is known to be gone."""
+        for why in self._lost.values():
+            raise UnreachableError(why)
+
     def close(self) -> None:
         """Close all connections."""
         for connection in self._connections.values():

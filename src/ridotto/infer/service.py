@@ -1,8 +1,12 @@
 """Drive a party's or the dealer's machine over TLS: one thread, one loop, one connection to each other party.
 
 Who calls whom is fixed: clients call everybody, the dealer calls the parties, party 1 calls party 0. A connection that
-breaks is told to the machine, which gives up what depends on it, and is called again every second. Whoever sends what
-is refused is told why, by a last message, and its connection is closed.
+breaks is told to the machine, which gives up what depends on it, and is called again and again; nobody new is let
+in before all are there again, so whoever gets in finds everybody. Whoever sends what is refused is told why, by a last
+message, and its connection is closed.
+
+Offline work comes last: what deals or prepares a session is put off until everything else that is here is done, and
+then done one at a time, so that a running query waits for at most one of them.
 """
 
 from __future__ import annotations
@@ -12,17 +16,30 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ridotto.core.machine import Effect, Machine, Send, Wake
 from ridotto.core.wire import Message, sentence
 from ridotto.errors import PeerProtocolError, UnreachableError
-from ridotto.infer.messages import GOODBYE, Failed
+from ridotto.infer.messages import GOODBYE, Dealt, Failed, Prepare
 from ridotto.infer.tls import Connection, Contact, Identity, Pins
 
-CALL_AGAIN_S = 1.0
+CALL_S = 1.0
+"""Longest that one call waits for an answer; nothing else happens meanwhile, nor could it without who is called."""
+
+CALL_AGAIN_S = 0.2
 HANDSHAKE_S = 10.0
+
+TICK_S = 1.0
+"""How often something is done that has nothing to do with messages."""
+
+OFFLINE = (Dealt, Prepare)
+"""What can wait: nobody's input is on its way yet."""
+
+OFFLINE_LIMIT = 256
+"""Most messages that are put off. Beyond that nobody is read faster than their work is done."""
 
 
 class Losing(Machine, Protocol):
@@ -35,7 +52,8 @@ class Losing(Machine, Protocol):
 class Service:
     """Run `machine` for `own`, known to `others` by name.
 
-    listener: where others call, bound and listening. calls: names of those whom this side calls.
+    listener: where others call, bound and listening. calls: names of those whom this side calls. tick: called about
+    every second, as to write down what was counted.
     """
 
     def __init__(
@@ -45,6 +63,7 @@ class Service:
         others: Mapping[str, Contact],
         listener: socket.socket,
         calls: tuple[str, ...] = (),
+        tick: Callable[[], None] | None = None,
     ) -> None:
         self._machine, self._others, self._calls = machine, others, calls
         self._pins = Pins(own, others)
@@ -53,17 +72,29 @@ class Service:
         self._selector = selectors.DefaultSelector()
         self._listener = listener
         self._wakes: list[float] = []
+        self._offline: deque[tuple[Connection, Message]] = deque()
+        self._tick, self._tick_at = tick, 0.0
         self._call_at = 0.0
         self._stopped = False
+        self._open = False
         listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
+
+    @property
+    def port(self) -> int:
+        """Return the port on which this service is called."""
+        return int(self._listener.getsockname()[1])
 
     def run(self) -> None:
         """Serve until `stop` is called from a signal handler or another thread."""
         self._carry_out(self._machine.start(time.monotonic()))
+        self._look_at_the_clock()
         while not self._stopped:
             for key, events in self._selector.select(self._patience()):
                 self._happen(key, events)
+            if self._offline:
+                connection, message = self._offline.popleft()
+                if self._connections.get(connection.name) is connection:
+                    self._take(connection, message)
             self._look_at_the_clock()
         self._close()
 
@@ -87,11 +118,25 @@ class Service:
                 self._watch(connection)
             if events & selectors.EVENT_READ:
                 for message in connection.receive():
-                    self._carry_out(self._machine.receive(connection.name, message, time.monotonic()))
+                    if isinstance(message, OFFLINE) and len(self._offline) < OFFLINE_LIMIT:
+                        self._offline.append((connection, message))
+                        continue
+                    self._take(connection, message)
+                    if self._connections.get(connection.name) is not connection:
+                        return
         except PeerProtocolError as refused:
-            self._drop(connection, refused.why, Failed(GOODBYE, refused.peer, sentence(refused.why)))
+            self._refuse(connection, refused)
         except UnreachableError as error:
             self._drop(connection, str(error))
+
+    def _take(self, connection: Connection, message: Message) -> None:
+        try:
+            self._carry_out(self._machine.receive(connection.name, message, time.monotonic()))
+        except PeerProtocolError as refused:
+            self._refuse(connection, refused)
+
+    def _refuse(self, connection: Connection, refused: PeerProtocolError) -> None:
+        self._drop(connection, refused.why, Failed(GOODBYE, refused.peer, sentence(refused.why)))
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -177,28 +222,46 @@ class Service:
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
+        if self._tick is not None and now >= self._tick_at:
+            self._tick_at = now + TICK_S
+            self._tick()
         if self._wakes and self._wakes[0] <= now:
             while self._wakes and self._wakes[0] <= now:
                 heapq.heappop(self._wakes)
             self._carry_out(self._machine.expire(now))
         for wrapped in [wrapped for wrapped, until in self._greeting.items() if until <= now]:
             self._hang_up(wrapped)
-        missing = [name for name in self._calls if name not in self._connections]
-        if missing and now >= self._call_at:
+        if self._missing() and now >= self._call_at:
             self._call_at = now + CALL_AGAIN_S
-            for name in missing:
+            for name in self._missing():
                 self._call(name)
+        self._let_in(not self._missing())
+
+    def _missing(self) -> list[str]:
+        return [name for name in self._calls if name not in self._connections]
+
+    def _let_in(self, wanted: bool) -> None:
+        """Take calls, or leave them waiting."""
+        if wanted == self._open:
+            return
+        self._open = wanted
+        if wanted:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        else:
+            self._selector.unregister(self._listener)
 
     def _call(self, name: str) -> None:
         try:
-            self._add(self._pins.call(self._others[name], CALL_AGAIN_S))
+            self._add(self._pins.call(self._others[name], CALL_S))
         except UnreachableError:
-            # It may not have started yet; the next call is a second away.
+            # It may not have started yet; the next call is soon.
             return
 
     def _patience(self) -> float:
+        if self._offline:
+            return 0.0
         now = time.monotonic()
-        if any(name not in self._connections for name in self._calls):
+        if self._missing():
             return max(0.0, min(self._call_at - now, 0.1))
         return max(0.0, min(1.0, self._wakes[0] - now)) if self._wakes else 1.0
 

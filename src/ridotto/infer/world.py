@@ -91,6 +91,11 @@ class World:
         """Let go of parties and dealer."""
         self._link.close()
 
+    def check(self) -> None:
+        """Raise if a party or the dealer is known to be gone or to have refused us: models there are lost then."""
+        self._mail.sort()
+        self._link.check()
+
     def share(
         self, thing: Any, *, examples: ArrayLike | None = None, fixed: Fixed | None = None
     ) -> SecretModel | SecretInput:
