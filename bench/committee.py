@@ -143,7 +143,7 @@ def make_parcel(setup: CommitteeSetup, root: bytes, place: int, identity: Identi
 def fold_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
     for bits in (20, BITS):
         setup = make_setup(LENGTH, bits, people, committee)
-        total = MaskedSum(setup, lambda vector: (0, True))
+        total = MaskedSum(LENGTH, bits, lambda vector: (0, True))
         packed, other = bytes(setup.size), np.ones(LENGTH, container(bits))
         floor = partial(np.add, total.total, other, out=total.total)
         times = in_turn(partial(total.fold, "p0000", packed), floor, repeats)

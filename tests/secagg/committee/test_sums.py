@@ -194,7 +194,7 @@ def test_a_restored_coordinator_goes_on_from_its_total() -> None:
         first.sum.fold(one.sender, one.attachment)
     second = World(make_setup())
     kept = {one.sender: one.attachment for one in vectors[:3]}
-    second.sum = MaskedSum(second.setup, lambda vector: (0, True), first.sum.total.copy(), kept)
+    second.sum = MaskedSum(len(first.sum.total), 32, lambda vector: (0, True), first.sum.total.copy(), kept)
     for one in vectors[3:]:
         second.sum.fold(one.sender, one.attachment)
     assert second.sum.total.sum(dtype=np.uint64) != 0

@@ -80,7 +80,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.codec = Codec(*MASK_MESSAGES, attachment_limit=1 << 20)
-        self.sum = MaskedSum(self.setup, self._read_lanes)
+        self.sum = MaskedSum(self.setup.session.length, self.setup.session.bits, self._read_lanes)
 
     def participant(self, index: int, setup: CommitteeSetup | None = None) -> CommitteeParticipant:
         setup = setup or self.setup

@@ -12,7 +12,6 @@ from ridotto.core.packing import pack, unpack
 from ridotto.crypto.prg import Mask, add_masks
 from ridotto.errors import LocalProtocolError
 from ridotto.secagg.committee.binding import MASK_LABEL
-from ridotto.secagg.committee.setup import CommitteeSetup
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Summed, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.tasks import Opened
@@ -55,23 +54,24 @@ def reduce(vector: IntVector, bits: int) -> None:
 class MaskedSum:
     """Hold the running sum of one session: memory for one vector, and for one per slot once members release.
 
-    total: shape (session.length,), container of its bits; None to begin. kept: vectors by sender until the set is
-    final; a driver with many participants hands in a mapping that writes to disk. read_lanes: of the opened sum.
+    length, bits: of the session's vectors. total: shape (length,), container of the bits; None to begin. kept: vectors
+    by sender until the set is final; a driver with many participants hands in a mapping that writes to disk.
+    read_lanes: of the opened sum.
     """
 
     def __init__(
         self,
-        setup: CommitteeSetup,
+        length: int,
+        bits: int,
         read_lanes: ReadLanes,
         total: IntVector | None = None,
         kept: MutableMapping[str, Buffer] | None = None,
     ) -> None:
-        self._setup = setup
+        self._length, self._bits = length, bits
         self._read_lanes = read_lanes
         self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
         self._masks: dict[bytes, Buffer] = {}
-        session = setup.session
-        self.total: IntVector = np.zeros(session.length, container(session.bits)) if total is None else total
+        self.total: IntVector = np.zeros(length, container(bits)) if total is None else total
         self.opened: IntVector | None = None
 
     def fold(self, sender: str, attachment: Buffer) -> None:
@@ -106,17 +106,16 @@ class MaskedSum:
         for digest in task.digests:
             np.subtract(self.total, self._vector(self._masks[digest]), out=self.total)
         self._masks.clear()
-        reduce(self.total, self._setup.session.bits)
+        reduce(self.total, self._bits)
         self.opened = self.total
         count, zero = self._read_lanes(self.opened)
         return Opened(task.sid, min(count, COUNT_LIMIT), zero)
 
     def _vector(self, attachment: Buffer) -> IntVector:
         """Unpack a vector. Bits that a liar set in the padding are dropped: its message was accepted."""
-        session = self._setup.session
-        used = session.length * session.bits % 8
+        used = self._length * self._bits % 8
         if used and memoryview(attachment)[-1] >> used:
             cleared = bytearray(attachment)
             cleared[-1] &= (1 << used) - 1
             attachment = cleared
-        return unpack(attachment, session.bits, session.length)
+        return unpack(attachment, self._bits, self._length)
