@@ -1,0 +1,26 @@
+"""Write the vectors: `python -m vectors.make`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vectors import committee, oneshot
+
+FOLDER = Path(__file__).parent
+BUILDERS = {"committee.json": committee.build, "oneshot.json": oneshot.build}
+
+
+def text(built: dict[str, object]) -> str:
+    """Return vectors as they stand in their file."""
+    return json.dumps(built, indent=1, ensure_ascii=True) + "\n"
+
+
+def main() -> None:
+    """Write every file anew."""
+    for name, build in BUILDERS.items():
+        (FOLDER / name).write_text(text(build()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
