@@ -67,3 +67,20 @@ def test_paces_are_compared(tmp_path):
     minutes = {line.split()[0]: float(line.split()[4]) / int(line.split()[1]) for line in printed}
     assert minutes["buffered"] < minutes["over-selected"] < minutes["synchronous"]
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_an_encrypted_model_agrees_with_the_plain_one(tmp_path):
+    printed = run("encrypted_mnist.py", tmp_path, "--rounds", "6", "--images", "200", "--in-process")
+    found = dict(line.rsplit(maxsplit=1) for line in printed.splitlines() if line.startswith(("agree", "encrypted")))
+    assert float(found["agreement"]) >= 0.995
+    assert float(found["encrypted accuracy"]) > 0.75
+    assert "bytes an image online" in printed
+
+
+def test_an_encrypted_model_reads_images_from_a_file(tmp_path):
+    import numpy as np
+
+    images, labels = np.arange(400 * 4, dtype=np.uint8).reshape(400, 2, 2), np.arange(400) % 10
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
+    given = ("--data", "mnist.npz", "--rounds", "2", "--batch", "8", "--in-process")
+    assert "agreement" in run("encrypted_mnist.py", tmp_path, *given)

@@ -31,8 +31,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ridotto.infer.children import processes
     from ridotto.infer.fixed import Fixed
+    from ridotto.infer.from_tensors import dense_graph
     from ridotto.infer.graph import Architecture, Graph
     from ridotto.infer.in_process import local
+    from ridotto.infer.reference import forward
     from ridotto.infer.remote import connect
     from ridotto.infer.tls import Contact, Identity
     from ridotto.infer.world import SecretInput, SecretModel, Stats, World
@@ -48,6 +50,8 @@ __all__ = [
     "Stats",
     "World",
     "connect",
+    "dense_graph",
+    "forward",
     "local",
     "processes",
 ]
@@ -63,6 +67,8 @@ _HOMES = {
     "Stats": "world",
     "World": "world",
     "connect": "remote",
+    "dense_graph": "from_tensors",
+    "forward": "reference",
     "local": "in_process",
     "processes": "children",
 }
