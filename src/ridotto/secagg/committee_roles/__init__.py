@@ -9,6 +9,9 @@ In reading order:
     agreement.py    acknowledge one root per session, and count acknowledgements
     complaints.py   what to do about parcels that don't open
     messages.py     what members and coordinator say
+    steps.py        the coordinator's book of who was asked for what and has answered
+    tasks.py        what it asks its driver to do
+    evidence.py     what it publishes: faults, and what proves which set was opened
 
 A committee works on one session and then forgets its keys. Its members speak three times after their keys: which
 parcels don't open (`Checked`), which set they have before them (`Ack`, signed, once), and what they release, once, and

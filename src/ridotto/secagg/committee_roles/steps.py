@@ -53,7 +53,7 @@ class Steps:
     @property
     def complete(self) -> bool:
         """Tell whether everybody who is expected has answered."""
-        return self.kind is not None and self.expected <= set(self._said[self.step])
+        return self.kind is not None and self.expected <= self._said[self.step].keys()
 
     def hear(self, sender: str, message: Message) -> tuple[int, Heard]:
         """Return the sender's index, and what its message is beside what it said before.
@@ -93,7 +93,7 @@ class Steps:
             return False
         if self.kind is None or participant != (self.kind is self._spoken):
             return False
-        if index not in self.expected - set(self._said[self.step]):
+        if index not in self.expected - self._said[self.step].keys():
             return False
         self.expected.discard(index)
         (self.lost if participant else self.faults)[index] = why
@@ -105,7 +105,7 @@ class Steps:
             return []
         answered = self._said[self.step]
         absent = self.lost if self.kind is self._spoken else self.faults
-        for index in self.expected - set(answered):
+        for index in self.expected - answered.keys():
             absent.setdefault(index, f"sent no {self.kind.__name__}")
         return sorted(answered)
 
@@ -125,7 +125,7 @@ class Steps:
         if kind is None:
             return Progress(session.round, session.shard, last, 0, ())
         names, answered = self.names if kind is self._spoken else self.seats, self._said[self.step]
-        waiting = tuple(names[index] for index in sorted(self.expected - set(answered)))
+        waiting = tuple(names[index] for index in sorted(self.expected - answered.keys()))
         return Progress(session.round, session.shard, kind.__name__, len(answered), waiting)
 
     def _index(self, name: str, step: int) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
 from ridotto.core.wire import Message, digest
 from ridotto.crypto.lattice.packed_shamir import parse_share
@@ -26,6 +24,7 @@ from ridotto.secagg.committee_roles.messages import (
     SeatVote,
 )
 from ridotto.secagg.committee_roles.roster import strictly_sorted
+from ridotto.secagg.committee_roles.steps import Heard, Steps
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.binding import (
     CONTRIBUTION_CONTEXT,
@@ -37,7 +36,7 @@ from ridotto.secagg.oneshot.messages import Contribution, Parcel, Parcels, Relea
 from ridotto.secagg.oneshot.release import recover
 from ridotto.secagg.oneshot.setup import OneshotFailure, OneshotSetup
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
-from ridotto.secagg.session import FailureCode, Progress, SessionResult, Timeouts
+from ridotto.secagg.session import FailureCode, SessionResult, Timeouts
 from ridotto.secagg.tasks import Fold
 
 STEPS: tuple[type[Message], ...] = (MemberKey, Contribution, Checked, Ack, Release)
@@ -59,19 +58,9 @@ class OneshotCoordinator:
     def __init__(self, setup: OneshotSetup, timeouts: Timeouts) -> None:
         self._setup = setup
         self._timeouts = timeouts
-        self._names = [member.name for member in setup.session.members]
-        self._seats = [member.name for member in setup.roster.members]
-        self._places = {name: index for names in (self._names, self._seats) for index, name in enumerate(names)}
-        self._participants = set(self._names)
-        # By step and sender's index: the hash of what was answered, and the message while it is needed.
-        self._answers: tuple[dict[int, bytes], ...] = tuple({} for _ in STEPS)
-        self._kept: dict[int, Message] = {}
+        self._steps = Steps(setup.session, setup.roster, setup.sid, STEPS, Contribution)
         self._acks: dict[int, Ack] = {}
         self._released: tuple[SignedRelease, ...] = ()
-        self._step = 0
-        self._expected = set(range(len(self._seats)))
-        self._lost: dict[int, str] = {}
-        self._faults: dict[int, str] = {}
         self._digests: dict[int, bytes] = {}
         self._shown: set[bytes] = set()
         self._book = MemberBook(setup.sid, ())
@@ -92,64 +81,22 @@ class OneshotCoordinator:
         """
         if isinstance(message, Decrypted) and sender == SELF:
             return self._finish(message)
-        if type(message) not in STEPS:
-            raise PeerProtocolError(sender, f"the coordinator takes no {type(message).__name__}")
-        step = STEPS.index(type(message))
-        index = self._index(sender, step)
-        if getattr(message, "sid", None) != self._setup.sid:
-            raise PeerProtocolError(sender, f"its {type(message).__name__} belongs to another session")
-        said = digest(msgspec.msgpack.encode(message))
-        earlier = self._answers[step].get(index)
-        if earlier == said:
+        index, heard = self._steps.hear(sender, message)
+        if heard is Heard.AGAIN:
             return []
-        if earlier is not None:
+        if heard is Heard.OTHER:
             return self._second(sender, index, message)
-        self._check_time(sender, index, step)
         self._check(sender, index, message)
-        self._answers[step][index] = said
-        return [*self._keep(sender, index, message), self._progress(), *self._advance_when_complete(now)]
+        self._steps.keep(index, message)
+        return [*self._take(sender, index, message), self._progress(), *self._advance_when_complete(now)]
 
     def expire(self, now: float) -> list[Effect]:
         """Go on without those who did not answer in time."""
-        return self._advance(now) if self._step < len(STEPS) and now >= self._deadline else []
+        return self._advance(now) if self._steps.kind and now >= self._deadline else []
 
     def leave(self, name: str, why: str, now: float) -> list[Effect]:
         """Stop waiting for a participant or member that said it will not answer, and remember why."""
-        participant = name in self._participants
-        if name not in self._places:
-            raise PeerProtocolError(name, "has no part in this session")
-        if self._step >= len(STEPS):
-            return []
-        index = self._places[name]
-        if participant and self._step == 0:
-            self._lost.setdefault(index, why)
-            return []
-        if participant != self._of_participants(self._step) or index not in self._expected - set(self._answered):
-            return []
-        self._expected.discard(index)
-        (self._lost if participant else self._faults)[index] = why
-        return [self._progress(), *self._advance_when_complete(now)]
-
-    @property
-    def _answered(self) -> dict[int, bytes]:
-        return self._answers[self._step] if self._step < len(STEPS) else {}
-
-    def _of_participants(self, step: int) -> bool:
-        return step < len(STEPS) and STEPS[step] is Contribution
-
-    def _index(self, name: str, step: int) -> int:
-        participants = self._of_participants(step)
-        if name in self._places and (name in self._participants) == participants:
-            return self._places[name]
-        where = "participant" if participants else "committee member"
-        raise PeerProtocolError(name, f"is no {where} of this session")
-
-    def _check_time(self, name: str, index: int, step: int) -> None:
-        kind = STEPS[step].__name__
-        if step > self._step:
-            raise PeerProtocolError(name, f"its {kind} came too early")
-        if step < self._step or index not in self._expected:
-            raise PeerProtocolError(name, f"its {kind} came too late")
+        return [self._progress(), *self._advance_when_complete(now)] if self._steps.leave(name, why) else []
 
     def _second(self, name: str, seat: int, message: Message) -> list[Effect]:
         """Refuse a second, different message; two signed sets of one member are a proof, and shown."""
@@ -170,7 +117,7 @@ class OneshotCoordinator:
             case Contribution():
                 self._check_contribution(name, index, message)
             case Checked() if not (
-                strictly_sorted(message.bad, len(self._names)) and set(message.bad) <= set(self._digests)
+                strictly_sorted(message.bad, len(self._steps.names)) and set(message.bad) <= set(self._digests)
             ):
                 raise PeerProtocolError(name, "it complains about participants whose parcels it was not sent")
             case Ack():
@@ -184,7 +131,7 @@ class OneshotCoordinator:
     def _check_member_key(self, name: str, seat: int, message: MemberKey) -> None:
         check_key(self._setup.roster, self._setup.context, MemberEntry(seat, message.public, message.signature), name)
         self._probe(name, message.public)
-        if any(isinstance(kept, MemberKey) and kept.public == message.public for kept in self._kept.values()):
+        if any(isinstance(kept, MemberKey) and kept.public == message.public for kept in self._steps.kept.values()):
             raise PeerProtocolError(name, "its key is another member's")
 
     def _probe(self, name: str, public: bytes) -> None:
@@ -227,9 +174,8 @@ class OneshotCoordinator:
         except ProtocolError as error:
             raise PeerProtocolError(name, f"its release does not hold: {error}") from error
 
-    def _keep(self, name: str, index: int, message: Message) -> list[Effect]:
-        """Keep what a later step needs of a message that was accepted."""
-        self._kept[index] = message
+    def _take(self, name: str, index: int, message: Message) -> list[Effect]:
+        """Keep what a later step needs of a message that was accepted, and have its ciphertext put away."""
         if isinstance(message, Ack):
             self._acks[index] = message
         if isinstance(message, Contribution):
@@ -239,30 +185,26 @@ class OneshotCoordinator:
         return []
 
     def _advance_when_complete(self, now: float) -> list[Effect]:
-        return self._advance(now) if self._expected <= set(self._answered) else []
+        return self._advance(now) if self._steps.complete else []
 
     def _advance(self, now: float) -> list[Effect]:
         """Close the current step: fail if too few answered, else begin the next one."""
-        kind, answered = STEPS[self._step], sorted(self._answered)
-        absent = self._lost if kind is Contribution else self._faults
-        for index in self._expected - set(answered):
-            absent.setdefault(index, f"sent no {kind.__name__}")
-        begin = (self._show_book, self._deliver, self._settle, self._show_acks, self._open)[self._step]
+        kind, answered = self._steps.kind, self._steps.close()
+        begin = (self._show_book, self._deliver, self._settle, self._show_acks, self._open)[self._steps.step]
         try:
             self._require(kind, len(answered))
             effects = begin(answered)
         except RoundFailedError as error:
             return self._end(error)
-        self._step += 1
-        self._kept = {}
-        if self._step == len(STEPS):
+        if self._steps.kind is None:
             return effects
-        self._deadline = now + (self._timeouts.first_s if self._of_participants(self._step) else self._timeouts.phase_s)
+        waits = self._timeouts.first_s if self._steps.kind is Contribution else self._timeouts.phase_s
+        self._deadline = now + waits
         effects += [Wake(self._deadline), self._progress()]
         # Everybody who was expected may have left before.
-        return [*effects, *self._advance_when_complete(now)] if not self._expected else effects
+        return [*effects, *self._advance_when_complete(now)] if not self._steps.expected else effects
 
-    def _require(self, kind: type[Message], found: int) -> None:
+    def _require(self, kind: type[Message] | None, found: int) -> None:
         """Raise RoundFailedError if too few have sent a kind of message."""
         if kind is Contribution:
             needed, code = self._setup.session.minimum, str(FailureCode.TOO_FEW)
@@ -270,52 +212,53 @@ class OneshotCoordinator:
             needed, code = self._setup.needed, str(OneshotFailure.COMMITTEE_SHORT)
             needed = self._setup.sharing.needed if kind is Release else needed
         if found < needed:
-            blame = tuple(self._seats[seat] for seat in sorted(self._faults)) if kind is not Contribution else ()
-            raise RoundFailedError(code, f"{found} sent {kind.__name__}, {needed} are needed", blame)
+            blame = () if kind is Contribution else tuple(self._steps.seats[one] for one in sorted(self._steps.faults))
+            what = kind.__name__ if kind else ""
+            raise RoundFailedError(code, f"{found} sent {what}, {needed} are needed", blame)
 
     def _show_book(self, seats: list[int]) -> list[Effect]:
         entries = []
         for seat in seats:
-            key = self._kept[seat]
+            key = self._steps.kept[seat]
             if isinstance(key, MemberKey):
                 entries.append(MemberEntry(seat, key.public, key.signature))
         self._book = MemberBook(self._setup.sid, tuple(entries))
         self._book_root = book_root(self._setup.context, self._book)
-        self._expected = set(range(len(self._names))) - set(self._lost)
-        participants = [self._names[index] for index in sorted(self._expected)]
-        return self._send_all([*(self._seats[seat] for seat in seats), *participants], self._book)
+        self._steps.begin(set(range(len(self._steps.names))) - set(self._steps.lost))
+        participants = [self._steps.names[index] for index in sorted(self._steps.expected)]
+        return self._send_all([*(self._steps.seats[seat] for seat in seats), *participants], self._book)
 
     def _deliver(self, participants: list[int]) -> list[Effect]:
         effects: list[Effect] = []
-        contributions = [(index, self._kept[index]) for index in participants]
+        contributions = [(index, self._steps.kept[index]) for index in participants]
         for place, entry in enumerate(self._book.entries):
             parcels = tuple(
                 Parcel(index, one.digest, one.public, one.signature, one.parcels[place])
                 for index, one in contributions
                 if isinstance(one, Contribution)
             )
-            effects.append(Send(self._seats[entry.seat], Parcels(self._setup.sid, parcels)))
-        self._expected = {entry.seat for entry in self._book.entries}
+            effects.append(Send(self._steps.seats[entry.seat], Parcels(self._setup.sid, parcels)))
+        self._steps.begin({entry.seat for entry in self._book.entries})
         return effects
 
     def _settle(self, seats: list[int]) -> list[Effect]:
         """Decide who is in the sum, and have the others' ciphertexts taken out of it."""
         setup = self._setup
-        complaints = {seat: kept.bad for seat in seats if isinstance(kept := self._kept[seat], Checked)}
+        complaints = {seat: kept.bad for seat in seats if isinstance(kept := self._steps.kept[seat], Checked)}
         verdict = settle(complaints, setup.roster.corrupt, setup.needed)
-        removed = tuple((self._names[index], self._digests.pop(index)) for index in sorted(verdict.dropped))
+        removed = tuple((self._steps.names[index], self._digests.pop(index)) for index in sorted(verdict.dropped))
         for index in verdict.dropped:
             certain = "its parcels do not open" if index in verdict.at_fault else "a member could not open its parcel"
-            self._lost[index] = certain
+            self._steps.lost[index] = certain
         for seat in verdict.aside:
-            self._faults[seat] = f"complained about {len(complaints[seat])} participants"
+            self._steps.faults[seat] = f"complained about {len(complaints[seat])} participants"
         if len(self._digests) < setup.session.minimum:
             reason = f"{len(self._digests)} contributions are left, {setup.session.minimum} are needed"
-            blame = tuple(self._names[index] for index in sorted(verdict.at_fault))
+            blame = tuple(self._steps.names[index] for index in sorted(verdict.at_fault))
             raise RoundFailedError(FailureCode.TOO_FEW, reason, blame)
         self._root = set_root(self._digests)
-        self._expected = set(seats) - verdict.aside
-        members = [self._seats[seat] for seat in sorted(self._expected)]
+        self._steps.begin(set(seats) - verdict.aside)
+        members = [self._steps.seats[seat] for seat in sorted(self._steps.expected)]
         return [
             Do(Settle(setup.sid, removed)),
             *self._send_all(members, Included(setup.sid, tuple(sorted(self._digests)))),
@@ -323,23 +266,24 @@ class OneshotCoordinator:
 
     def _show_acks(self, seats: list[int]) -> list[Effect]:
         votes = tuple(SeatVote(seat, self._acks[seat].signature) for seat in seats)
-        self._expected = set(seats)
-        return self._send_all([self._seats[seat] for seat in seats], Acks(self._setup.sid, votes))
+        self._steps.begin(seats)
+        return self._send_all([self._steps.seats[seat] for seat in seats], Acks(self._setup.sid, votes))
 
     def _open(self, seats: list[int]) -> list[Effect]:
-        releases = [(seat, kept) for seat in seats if isinstance(kept := self._kept[seat], Release)]
+        releases = [(seat, kept) for seat in seats if isinstance(kept := self._steps.kept[seat], Release)]
         shares = {seat: release.share for seat, release in releases}
         self._released = tuple(SignedRelease(seat, digest(one.share), one.signature) for seat, one in releases)
         key, wrong = recover(self._setup, shares, len(self._digests))
         for seat in wrong:
-            self._faults[seat] = "its release does not fit the others'"
+            self._steps.faults[seat] = "its release does not fit the others'"
+        self._steps.begin(())
         return [Do(OpenCiphers(self._setup.sid, key, len(self._digests), self._setup.context))]
 
     def _send_all(self, names: Iterable[str], message: Message) -> list[Effect]:
         return [Send(name, message) for name in names]
 
     def _finish(self, opened: Decrypted) -> list[Effect]:
-        if self._step != len(STEPS) or opened.sid != self._setup.sid:
+        if self._steps.step != len(STEPS) or opened.sid != self._setup.sid:
             raise LocalProtocolError("a sum was opened that nobody asked for")
         if not opened.sound:
             reason = "the sum's noise is not that of its contributions: a key or a ciphertext is not what it should be"
@@ -355,19 +299,15 @@ class OneshotCoordinator:
         return Evidence("oneshot", setup.sid, setup.layout, self._book_root, dict(self._digests), acks, self._released)
 
     def _end(self, error: RoundFailedError | None) -> list[Effect]:
-        self._step, self._kept = len(STEPS) + 1, {}
-        faults = tuple((self._seats[seat], why) for seat, why in sorted(self._faults.items()))
+        self._steps.stop()
+        faults = tuple((self._steps.seats[seat], why) for seat, why in sorted(self._steps.faults.items()))
         published: list[Effect] = [Publish(MemberFaults(self._setup.sid, faults))] if faults else []
         return [*published, Finish(self._result(), error)]
 
     def _result(self) -> SessionResult:
-        included = tuple(self._names[index] for index in sorted(self._digests))
-        lost = {self._names[index]: why for index, why in sorted(self._lost.items())}
+        included = tuple(self._steps.names[index] for index in sorted(self._digests))
+        lost = {self._steps.names[index]: why for index, why in sorted(self._steps.lost.items())}
         return SessionResult(self._setup.sid, included, lost)
 
     def _progress(self) -> Publish:
-        names = self._names if self._of_participants(self._step) else self._seats
-        kind = STEPS[self._step].__name__ if self._step < len(STEPS) else "Open"
-        waiting = tuple(names[index] for index in sorted(self._expected - set(self._answered)))
-        session = self._setup.session
-        return Publish(Progress(session.round, session.shard, kind, len(self._answered), waiting))
+        return Publish(self._steps.progress("Open"))
