@@ -13,7 +13,7 @@ from time import perf_counter
 from bench.attacks.table import Settings, Table
 from bench.machine import describe
 
-ATTACKS = ("inversion", "membership", "poisoning", "disaggregation", "audit")
+ATTACKS = ("inversion", "membership", "poisoning", "replacement", "disaggregation", "audit")
 
 
 def main() -> int:

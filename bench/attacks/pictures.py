@@ -43,7 +43,7 @@ def canvas(height: float) -> Figure:
 
 def bars(table: Table) -> Figure:
     """Draw every column that is a share as bars, a group of them for each defence, the first defence on top."""
-    columns = range(1, len(table.columns))
+    columns = [place for place in range(1, len(table.columns)) if any(shares(table, place))]
     size = 1 / (len(columns) + 1)
     figure = canvas(MARGIN_INCHES + BAR_INCHES * len(table.rows) * (len(columns) + 1))
     axis = figure.subplots()
@@ -51,8 +51,8 @@ def bars(table: Table) -> Figure:
         values = [share(row[column]) for row in table.rows]
         where = np.arange(len(values)) + (place + 1) * size - 0.5
         axis.barh(where, np.nan_to_num(values), size * 0.9, color=COLOURS[place], label=table.columns[column])
-        for height, value in zip(where, values, strict=True):
-            text = "no new model" if np.isnan(value) else f"{value:.0f}"
+        for height, value, row in zip(where, values, table.rows, strict=True):
+            text = str(row[column] or "") if np.isnan(value) else f"{value:.0f}"
             axis.text(np.nan_to_num(value) + 0.7, height, text, va="center", fontsize=6, color="#444444")
     named(axis, table)
     axis.set(xlabel="%", xlim=(0, 108))
@@ -134,6 +134,11 @@ def fitted(image: np.ndarray, true: np.ndarray) -> np.ndarray:
     centred = image - image.mean()
     result: np.ndarray = centred / max(float(centred.std()), 1e-12) * true.std() + true.mean()
     return result
+
+
+def shares(table: Table, column: int) -> list[bool]:
+    """Tell of every cell of a column whether it is a share."""
+    return [not np.isnan(share(row[column])) for row in table.rows]
 
 
 def share(cell: object) -> float:

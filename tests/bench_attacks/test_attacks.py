@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ridotto
-from bench.attacks import digits, disaggregation, gradients, membership, poisoning
+from bench.attacks import digits, disaggregation, gradients, membership, poisoning, replacement
 from bench.attacks.__main__ import write
 from bench.attacks.inversion import Defence as Sight
 from bench.attacks.inversion import exposed, matches
@@ -164,3 +164,49 @@ def test_tables_are_text_and_json(tmp_path: Path) -> None:
         {"defence": "all", "reached": "0 %"},
     ]
     assert [percent(share) for share in (0.011, 0.5, 0.985)] == ["1.1 %", "50 %", "98.5 %"]
+
+
+def replaced(defence: str, way: replacement.Way, kind: Kind) -> tuple[float, float, replacement.Course]:
+    """Return the accuracy if nobody lies, that with 2 of 20 lying in every round, and what became of the rounds."""
+    made = {
+        "one sum": replacement.masked(20),
+        "mean": replacement.masked(20, robust=ridotto.NormBound(groups=6)),
+        "median": replacement.masked(20, robust=ridotto.BucketedMedian(groups=6)),
+    }[defence]
+    clean = replacement.honest(task(), made)
+    attack = replacement.Attack((3, 7), Lie(kind, 100.0), way)
+    course = replacement.attacked(task(), made, attack, clean, late=False)
+    assert course.outcome is not None
+    return clean.outcome.accuracy, course.outcome.accuracy, course
+
+
+def test_masked_liars_without_a_clip_replace_the_model_unless_groups_are_checked() -> None:
+    clean, left, _ = replaced("one sum", replacement.Way.UNCLIPPED, Kind.REVERSE)
+    assert clean > 0.9
+    assert left < 0.5
+    clean, left, course = replaced("mean", replacement.Way.UNCLIPPED, Kind.REVERSE)
+    assert left > clean - 0.05
+    assert min(course.left_out) >= 1 / 6
+    assert course.failed == 0
+
+
+def test_liars_within_the_limit_are_not_left_out() -> None:
+    for defence in ("mean", "median"):
+        _, _, course = replaced(defence, replacement.Way.WITHIN, Kind.REVERSE)
+        assert course.left_out == [0.0] * 4
+
+
+def test_a_round_with_too_many_dirty_groups_keeps_the_model() -> None:
+    made = replacement.masked(20, robust=ridotto.BucketedMedian(groups=6))
+    attack = replacement.Attack(tuple(range(12)), Lie(Kind.REVERSE, 100.0), replacement.Way.UNCLIPPED)
+    federation = replacement.Federation(task(), made)
+    course = federation.run(range(1, 3), attack)
+    assert (course.failed, course.left_out) == (2, [])
+    assert (federation.vault.model == task().trainer.initial()).all()
+
+
+def test_replacement_without_liars_is_what_the_simulation_trains() -> None:
+    """The bench's own loop and the simulation differ in dice only."""
+    plan = replacement.masked(20)
+    own = replacement.honest(task(), plan).outcome.accuracy
+    assert abs(own - poisoning.attack(task(), plan, {}).accuracy) < 0.02
