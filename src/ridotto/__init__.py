@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ridotto.rounds.plan import DistributedSkellam as DistributedSkellam
     from ridotto.rounds.plan import Ideal as Ideal
     from ridotto.rounds.plan import LocalGaussian as LocalGaussian
+    from ridotto.rounds.plan import Oneshot as Oneshot
     from ridotto.rounds.plan import Optimiser as Optimiser
     from ridotto.rounds.plan import Pairwise as Pairwise
     from ridotto.rounds.plan import Plan as Plan
@@ -86,6 +87,7 @@ _LAZY: dict[str, str] = {
     "NormBound": "ridotto.rounds.robustness",
     "NumpyTrainer": "ridotto.learn.numpy_trainer",
     "Optimiser": "ridotto.rounds.plan",
+    "Oneshot": "ridotto.rounds.plan",
     "Pairwise": "ridotto.rounds.plan",
     "Plan": "ridotto.rounds.plan",
     "Policy": "ridotto.rounds.policy",

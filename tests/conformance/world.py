@@ -16,12 +16,20 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.prg import add_masks
 from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.committee_roles.roster import seat_name
+from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.lanes import Lanes
+from ridotto.secagg.oneshot.ciphersum import SessionSum
+from ridotto.secagg.oneshot.drawn import setup_of
+from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
-from ridotto.secagg.session import Member, Session, Timeouts, session_id
+from ridotto.secagg.session import CommitteeSession, Member, Session, Timeouts, session_id
 from ridotto.secagg.tasks import Fold, Open, Opened
 
 BITS = 32
+DRAWN = ("oneshot",)
+"""Protocols whose committee is drawn from the participants; here everybody has a seat."""
+
 ENTRIES = 5
 Tamper = Callable[[Envelope], Iterable[Envelope]]
 
@@ -47,6 +55,8 @@ def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, *
         "bits": bits,
         "minimum": minimum,
     }
+    if protocol in DRAWN:
+        return CommitteeSession(**(settings | {"committee": count, "tail": lanes.size} | changes))  # type: ignore[arg-type]
     return Session(**(settings | changes))  # type: ignore[arg-type]
 
 
@@ -71,6 +81,7 @@ class World:
     sent: list[Envelope] = field(default_factory=list)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     swap: dict[str, Callable[[int], Machine]] = field(default_factory=dict)
+    ciphers: SessionSum | None = None
 
     def run(self) -> Finish:
         protocol = PROTOCOLS[self.session.protocol]
@@ -85,6 +96,10 @@ class World:
             )
             for i, member in enumerate(self.session.members)
         }
+        for i, member in enumerate(self.session.members):
+            seat = protocol.member(self.session, member.name, identity(member.name), rng.child("seat", i))
+            if seat is not None:
+                machines[seat_name(member.name)] = seat
         for name, make in self.swap.items():
             machines[name] = make([member.name for member in self.session.members].index(name))
         machines[COORDINATOR] = protocol.coordinator(self.session, Timeouts(100, 10))
@@ -114,6 +129,16 @@ class World:
         mask = np.array((1 << self.session.bits) - 1, dtype=container(self.session.bits))
         return self.sums[session_id(self.session)] & mask
 
+    def _ciphers(self) -> SessionSum:
+        if self.ciphers is None:
+            self.ciphers = SessionSum(setup_of(self.session).shape, self._read_lanes)
+        return self.ciphers
+
+    def _read_lanes(self, total: np.ndarray) -> tuple[int, bool]:
+        lanes = Lanes(self.session.bits, len(self.session.members), (1000,))
+        read = lanes.read(total[-lanes.size :])
+        return read.count, read.zero
+
     def _link(self, envelope: Envelope) -> Iterable[Envelope]:
         self.sent.append(envelope)
         for delivered in self.tamper(envelope):
@@ -128,6 +153,10 @@ class World:
             case Fold(sid, sender, _):
                 if attachment is None:
                     raise AssertionError("a fold without a vector")
+                if self.session.protocol == "oneshot":
+                    self._ciphers().fold(sender, attachment)
+                    self.folded.append(sender)
+                    return None
                 total = self.sums.setdefault(sid, np.zeros(self.session.length, dtype))
                 total += unpack(attachment, self.session.bits, self.session.length)
                 self.folded.append(sender)
@@ -140,4 +169,15 @@ class World:
                 lanes = Lanes(self.session.bits, len(self.session.members), (1000,))
                 read = lanes.read(self.opened_sum()[-lanes.size :])
                 return Opened(sid, min(read.count, 2**48), read.zero)
+            case Settle():
+                self._ciphers().settle(task)
+                return None
+            case OpenCiphers(sid):
+                if self.opened:
+                    raise AssertionError("opened twice")
+                self.opened = True
+                answer = self._ciphers().open(task)
+                if self._ciphers().opened is not None:
+                    self.sums[sid] = self._ciphers().opened
+                return answer
         raise AssertionError(f"unknown task {task}")

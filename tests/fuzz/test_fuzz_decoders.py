@@ -45,7 +45,7 @@ BODY_ERRORS = (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionErr
 def conversations() -> tuple[tuple[Message, bytes], ...]:
     """Return every message of one round of each protocol, with its frame."""
     found = []
-    for protocol in ("ideal", "pairwise"):
+    for protocol in ("ideal", "pairwise", "oneshot"):
         federation = Federation(make_plan(protocol=protocol), untrained={"p004": "no data"})
         federation.run()
         found += [

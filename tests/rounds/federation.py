@@ -13,10 +13,12 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Field, Layout, Vector
 from ridotto.core.wire import Codec, Message
 from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
-from ridotto.rounds.plan import Ideal, Pairwise, Plan, Risk
+from ridotto.rounds.plan import Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open
@@ -27,7 +29,7 @@ ANYTHING = Policy(protocols=tuple(PROTOCOLS), min_participants=1, min_corrupt=0.
 PAIRWISE = Pairwise(corrupt=0.0)
 
 
-PROTOCOLS_BY_NAME: dict[Any, Any] = {"pairwise": PAIRWISE, "ideal": Ideal()}
+PROTOCOLS_BY_NAME: dict[Any, Any] = {"pairwise": PAIRWISE, "ideal": Ideal(), "oneshot": Oneshot()}
 
 
 def make_plan(cohort: int = 5, protocol: str | Pairwise = "pairwise", **changes: Any) -> Plan:
@@ -111,6 +113,7 @@ class Federation:
             "policy": self.policies.get(name, ANYTHING),
             "coordinator": identity(COORDINATOR).public,
             "rng": insecure_seeded_rng(1).child(name, self.attempts),
+            "serving": insecure_seeded_rng(2).child(name, self.attempts),
         }
         return ParticipantRound(**(settings | changes))
 
@@ -136,10 +139,12 @@ class Federation:
         match task:
             case Train():
                 return self.trained(owner)
-            case Fold(sid):
+            case Fold(sid, sender):
                 assert attachment is not None
-                return self.vault.fold(sid, attachment)
-            case Open() | Apply():
+                return self.vault.fold(sid, attachment, sender)
+            case Settle():
+                return self.vault.settle(task)
+            case Open() | OpenCiphers() | Apply():
                 return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")
 

@@ -11,7 +11,7 @@ import msgspec
 from ridotto.core.wire import Bytes32, Count, Message, Signature, Text
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.protocols import PROTOCOLS
-from ridotto.secagg.session import Session
+from ridotto.secagg.session import CommitteeSession, Session
 
 ANNOUNCE_CONTEXT = "announce"
 """Context of the coordinator's signature over a session's id."""
@@ -21,7 +21,7 @@ class Announce(Message, frozen=True):
     """coordinator: open a session; signed over its sid with the coordinator's identity key."""
 
     plan: Plan
-    session: Session
+    session: Session | CommitteeSession
     signature: Signature
 
 

@@ -18,6 +18,7 @@ from ridotto.learn.algorithms import LocalAlgorithm
 from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
 from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, check_download, quantizer
 from ridotto.rounds.mechanisms import check_private, check_room, spread_of
+from ridotto.rounds.protocol_settings import DEFAULT_BITS, Oneshot, check_oneshot, packed_bits
 from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
 from ridotto.rounds.robustness import Robustness, check_robust
 from ridotto.rounds.settings import (
@@ -46,6 +47,7 @@ __all__ = [
     "DistributedSkellam",
     "Ideal",
     "LocalGaussian",
+    "Oneshot",
     "Optimiser",
     "Pairwise",
     "Plan",
@@ -62,8 +64,6 @@ LARGEST_METRIC = 1e6
 LONGEST_METRIC_NAME = 64
 LARGEST_RANGE = 2.0**52
 """Largest `value_range`: what an element can hold at most, see `core.fixedpoint`."""
-
-DEFAULT_BITS = 32
 
 LARGEST_SESSION = 10_000
 """Members of one session at most, where the protocol does not say less."""
@@ -89,7 +89,7 @@ class Plan(Settings, frozen=True, kw_only=True):
 
     cohort: int
     minimum: int | None = None
-    protocol: Ideal | Pairwise = Pairwise()
+    protocol: Ideal | Pairwise | Oneshot = Pairwise()
     algorithm: Algorithm = Algorithm()
     optimiser: Optimiser = Optimiser()
     bits: int = DEFAULT_BITS
@@ -136,7 +136,9 @@ class Plan(Settings, frozen=True, kw_only=True):
             )
         msgspec.structs.force_setattr(self, "compress", tuple(self.compress))
         quantize = quantizer(self.compress)
-        if quantize is not None:
+        if isinstance(self.protocol, Oneshot):
+            msgspec.structs.force_setattr(self, "bits", packed_bits(self.protocol, self.bits))
+        elif quantize is not None:
             if self.bits not in (DEFAULT_BITS, quantize.bits):
                 raise PlanError(f"the plan has bits = {self.bits}, and Quantize {quantize.bits}: leave one of them out")
             msgspec.structs.force_setattr(self, "bits", quantize.bits)
@@ -201,6 +203,8 @@ class Plan(Settings, frozen=True, kw_only=True):
                 f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} "
                 f"has {smallest}"
             )
+        if isinstance(self.protocol, Oneshot):
+            check_oneshot(self, self.protocol)
         if isinstance(self.protocol, Pairwise):
             corrupt = self.corrupt_of(self.largest_session)
             if corrupt >= self.least:
@@ -278,7 +282,9 @@ class Plan(Settings, frozen=True, kw_only=True):
         if self.individual:
             return 1
         limit = LARGEST_SESSION
-        if isinstance(self.protocol, Pairwise) and self.protocol.graph == "complete":
+        if isinstance(self.protocol, Oneshot) or (
+            isinstance(self.protocol, Pairwise) and self.protocol.graph == "complete"
+        ):
             limit = self.protocol.shard_size
         return limit if self.robust is None else min(limit, -(-self.cohort // self.robust.groups))
 
@@ -316,6 +322,7 @@ class Plan(Settings, frozen=True, kw_only=True):
         try:
             for members in (count // shards, -(-count // shards)):
                 self.sparse(members)
+                self.seats(members)
         except PlanError:
             return False
         return True
@@ -331,9 +338,16 @@ class Plan(Settings, frozen=True, kw_only=True):
 
         Raises PlanError if no sparse graph over so few is safe.
         """
-        if isinstance(self.protocol, Ideal) or self.protocol.graph == "complete":
+        if not isinstance(self.protocol, Pairwise) or self.protocol.graph == "complete":
             return 0, 0
         return sparse_parameters(members, self.corrupt_of(members), math.ceil(self.protocol.drop_out * members))
+
+    def seats(self, members: int) -> int:
+        """Return the seats of a session's committee; 0 where there is none.
+
+        Raises PlanError if a session of so few has no committee that works.
+        """
+        return self.protocol.seats(members) if isinstance(self.protocol, Oneshot) else 0
 
     @property
     def honest(self) -> int:

@@ -11,7 +11,7 @@ from ridotto.rounds.plan import Plan, Risk
 from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 
-PROTECTED = ("pairwise",)
+PROTECTED = ("pairwise", "oneshot")
 """Protocols that hide updates from the coordinator."""
 
 

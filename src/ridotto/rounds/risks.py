@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Ideal, PrivUnit
+from ridotto.rounds.protocol_settings import Oneshot
+from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Ideal, Pairwise, PrivUnit
 from ridotto.secagg.graph import complete_threshold
 
 if TYPE_CHECKING:
@@ -45,14 +46,25 @@ def protection_of(plan: Plan) -> str:
         return " ".join([f"No protection: the coordinator sees {seen}", *_noise_words(plan), *liars])
     members = plan.smallest_session
     corrupt = plan.corrupt_of(members)
-    threshold = plan.sparse(members)[1] or complete_threshold(members, corrupt)
-    spare = members - max(threshold, plan.least)
     limit = ["What the sum and the trained model reveal is not limited: that takes differential privacy."]
     return (
         f"The coordinator sees only sums of at least {plan.least} updates, even if it lies and {corrupt} of "
         f"{members} participants help it. {''.join(f'{risk} ' for risk in risks_of(plan).values())}"
-        f"A session of {members} survives {spare} drop-outs. {' '.join([*(_noise_words(plan) or limit), *liars])}"
+        f"{_survival(plan, members, corrupt)} {' '.join([*(_noise_words(plan) or limit), *liars])}"
     )
+
+
+def _survival(plan: Plan, members: int, corrupt: int) -> str:
+    """Say who may leave a session of so many without the sum being lost."""
+    if isinstance(plan.protocol, Oneshot):
+        seats, spare = plan.seats(members), plan.protocol.spare(members)
+        return (
+            f"A participant sends one message and may leave; {seats} of {members}, drawn by lot, also hold shares of "
+            f"the keys and speak four more times. A session survives if {plan.least} send their message and "
+            f"{seats - spare} of the {seats} stay to the end."
+        )
+    threshold = plan.sparse(members)[1] or complete_threshold(members, corrupt)
+    return f"A session of {members} survives {members - max(threshold, plan.least)} drop-outs."
 
 
 def trust_of(plan: Plan) -> str:
@@ -106,7 +118,7 @@ def metric_words(plan: Plan) -> tuple[str, ...]:
 
 
 def _sparse_risk(plan: Plan) -> dict[Risk, str]:
-    if isinstance(plan.protocol, Ideal) or plan.protocol.graph == "complete":
+    if not isinstance(plan.protocol, Pairwise) or plan.protocol.graph == "complete":
         return {}
     sentence = (
         "With a sparse graph an update is hidden only while drop-outs are random: not from a coordinator that "

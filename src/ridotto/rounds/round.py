@@ -15,13 +15,11 @@ round fails when no session was opened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
 from ridotto.core.rng import SEED_BYTES, Rng
-from ridotto.core.vector import Field, Layout
+from ridotto.core.vector import Layout
 from ridotto.core.wire import Message, sentence
 from ridotto.crypto.seal import IdentityKey, verify
 from ridotto.errors import (
@@ -35,7 +33,6 @@ from ridotto.errors import (
     RidottoError,
     RoundFailedError,
 )
-from ridotto.learn.robust.groups import group_of
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.compression import leaves_zeros
 from ridotto.rounds.dice import Dice, SeededDice
@@ -55,78 +52,15 @@ from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
+from ridotto.rounds.seats import Roles, role_of, roles_of, to_devices
+from ridotto.rounds.sessions import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
+from ridotto.secagg.committee_roles.drawn import device_of
 from ridotto.secagg.protocols import SumCoordinator, sum_protocol
-from ridotto.secagg.session import Member, Session, SessionResult, Timeouts, session_id
+from ridotto.secagg.session import CommitteeSession, Member, Session, SessionResult, Timeouts, session_id
 from ridotto.secagg.tasks import Opened
 
-
-class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Say what one attempt at a round is about. A driver stores it, to build the round's machine again after a kill.
-
-    number: of the round. attempt: counts every try of the federation. model: SHA-256 of the model file.
-    parameters: d. nonce: 32 fresh random bytes; deals groups and seeds compression. members: the cohort. shapes: of the
-    model's parameters, for plans whose vectors' length depends on them.
-    """
-
-    plan: Plan
-    number: int
-    attempt: int
-    model: bytes
-    parameters: int
-    nonce: bytes
-    members: tuple[Member, ...]
-    shapes: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def size(self) -> int | Layout:
-        """Return d, or a layout with these shapes."""
-        fields = tuple(Field(str(place), shape, "float32") for place, shape in enumerate(self.shapes))
-        return Layout(fields) if fields else self.parameters
-
-
-def make_sessions(attempt: Attempt) -> list[Session]:
-    """Cut a cohort into sessions of nearly equal size, each large enough for the plan's minimum.
-
-    Raises RoundFailedError if the cohort is too small for one, or for a sparse graph that the plan asks for.
-    """
-    plan, count = attempt.plan, len(attempt.members)
-    shards = max(1, plan.sessions_of(count))
-    if count // shards < plan.least or count < plan.quorum:
-        raise RoundFailedError("TOO_FEW", f"{count} participants are there, a session needs {plan.least}")
-    sessions, length = [], Pipeline(plan, attempt.size).length
-    for shard, dealt in enumerate(dealt_to(attempt, shards)):
-        members = tuple(sorted(dealt, key=lambda member: member.name))
-        try:
-            neighbours, threshold = plan.sparse(len(members))
-        except PlanError as error:
-            raise RoundFailedError("TOO_FEW", str(error)) from error
-        session = Session(
-            protocol=plan.protocol_name,
-            plan=plan.fingerprint(),
-            model=attempt.model,
-            nonce=attempt.nonce,
-            round=attempt.number,
-            shard=shard,
-            members=members,
-            length=length,
-            bits=plan.bits,
-            minimum=plan.least,
-            corrupt=plan.corrupt_of(len(members)),
-            neighbours=neighbours,
-            threshold=threshold,
-        )
-        sessions.append(session)
-    return sessions
-
-
-def dealt_to(attempt: Attempt, sessions: int) -> list[list[Member]]:
-    """Return the members of each session: in turn, or at random by the nonce where a robust rule counts sessions."""
-    members = attempt.members
-    if attempt.plan.robust is None or attempt.plan.individual:
-        return [list(members[shard::sessions]) for shard in range(sessions)]
-    group = group_of([member.name for member in members], attempt.nonce, sessions)
-    return [[member for member in members if group[member.name] == shard] for shard in range(sessions)]
+__all__ = ["Attempt", "CoordinatorRound", "ParticipantRound", "make_sessions"]
 
 
 class CoordinatorRound:
@@ -137,9 +71,9 @@ class CoordinatorRound:
         self._identity = identity
         self._sessions = {session_id(session): session for session in make_sessions(attempt)}
         timeouts = Timeouts(attempt.plan.train_s, attempt.plan.phase_s)
-        protocol = sum_protocol(attempt.plan.protocol_name, leaves_zeros(attempt.plan.compress))
+        self._protocol = sum_protocol(attempt.plan.protocol_name, leaves_zeros(attempt.plan.compress))
         self._sums: dict[bytes, SumCoordinator] = {
-            sid: protocol.coordinator(session, timeouts) for sid, session in self._sessions.items()
+            sid: self._protocol.coordinator(session, timeouts) for sid, session in self._sessions.items()
         }
         self._sid_of = {member.name: sid for sid, session in self._sessions.items() for member in session.members}
         self._closed: dict[bytes, SessionRecord] = {}
@@ -168,8 +102,12 @@ class CoordinatorRound:
         if isinstance(message, Decline):
             if message.sid != sid:
                 raise PeerProtocolError(sender, "its Decline belongs to another session")
-            return self._of_session(sid, self._sums[sid].leave(sender, f"declined: {message.reason}", now), now)
-        return self._of_session(sid, self._sums[sid].receive(sender, message, now), now)
+            return self._leave(sid, sender, f"declined: {message.reason}", now)
+        role = role_of(self._protocol, sender, message)
+        try:
+            return self._of_session(sid, self._sums[sid].receive(role, message, now), now)
+        except PeerProtocolError as error:
+            raise PeerProtocolError(sender, error.why) from error
 
     def expire(self, now: float) -> list[Effect]:
         """Let every open session notice the time."""
@@ -177,6 +115,14 @@ class CoordinatorRound:
         for sid, machine in self._sums.items():
             if sid not in self._closed:
                 effects += self._of_session(sid, machine.expire(now), now)
+        return effects
+
+    def _leave(self, sid: bytes, device: str, why: str, now: float) -> list[Effect]:
+        """Stop waiting for a device in all its roles."""
+        effects: list[Effect] = []
+        for role in roles_of(self._sessions[sid], device):
+            if sid not in self._closed:
+                effects += self._of_session(sid, self._sums[sid].leave(role, why, now), now)
         return effects
 
     def _resume(self, message: Message, now: float) -> list[Effect]:
@@ -193,7 +139,7 @@ class CoordinatorRound:
     def _of_session(self, sid: bytes, effects: list[Effect], now: float) -> list[Effect]:
         """Pass a session's effects on, all but its end, which is the round's business."""
         passed: list[Effect] = []
-        for effect in effects:
+        for effect in to_devices(effects):
             if isinstance(effect, Finish):
                 self._closed[sid] = self._session_record(sid, effect)
                 passed += self._go_on(now)
@@ -206,6 +152,8 @@ class CoordinatorRound:
         if not isinstance(result, SessionResult):
             raise LocalProtocolError("a session ended without a result")
         blamed = error.blame if isinstance(error, RoundFailedError) else ()
+        # A seat that fell silent is no liar's: whoever has it is not to be kept out of later rounds.
+        blamed = tuple(name for name in blamed if device_of(name) == name)
         return session_record(result, session.shard, len(session.members), str(error or ""), blamed)
 
     def _go_on(self, now: float) -> list[Effect]:
@@ -259,7 +207,8 @@ class ParticipantRound:
     rng: secret; a machine that is built again from the same seed and fed the same messages repeats itself bit for
     bit. dice: round the update; words: round and hide it under differential privacy; both are drawn from `rng` unless a
     simulation brings its own. spending: what my rounds before this attempt have cost, for a policy that limits it.
-    layout: of the model, which low-rank compression and per-layer clips look at.
+    layout: of the model, which low-rank compression and per-layer clips look at. serving: secret, for a seat on a
+    committee, as `seats.Roles` says; without, a seat that it is drawn for stays empty.
     """
 
     def __init__(
@@ -273,6 +222,7 @@ class ParticipantRound:
         words: Words | None = None,
         spending: Spending | None = None,
         layout: Layout | None = None,
+        serving: Rng | None = None,
     ) -> None:
         self._words = words
         self._layout = layout
@@ -283,9 +233,10 @@ class ParticipantRound:
         self._coordinator = coordinator
         self._rng = rng
         self._dice: Dice = SeededDice(rng) if dice is None else dice
+        self._serving = serving
         self._announce: Announce | None = None
         self._sid = b""
-        self._sum: Machine | None = None
+        self._roles: Roles | None = None
 
     def start(self, now: float) -> list[Effect]:
         """Wait for an announcement."""
@@ -302,19 +253,19 @@ class ParticipantRound:
             case _ if sender != COORDINATOR:
                 raise PeerProtocolError(sender, "only the coordinator speaks to a participant")
             case Announce():
-                return self._consider(message)
+                return self._consider(message, now)
             case Closed():
                 return self._close(message)
-            case _ if self._sum is None:
+            case _ if self._roles is None:
                 raise PeerProtocolError(COORDINATOR, f"{type(message).__name__} came before there was an update")
             case _:
-                return _without_finish(self._sum.receive(sender, message, now))
+                return self._roles.receive(message, now)
 
     def expire(self, now: float) -> list[Effect]:
         """Do nothing: the coordinator keeps the time."""
         return []
 
-    def _consider(self, announce: Announce) -> list[Effect]:
+    def _consider(self, announce: Announce, now: float) -> list[Effect]:
         """Check what is announced; consent means to start training."""
         if self._announce is not None:
             raise PeerProtocolError(COORDINATOR, "announced a second session in one round")
@@ -326,7 +277,8 @@ class ParticipantRound:
             self._policy.check(announce.plan, session, self._spending)
         except (ConsentError, MissingExtraError) as error:
             return [Send(COORDINATOR, Decline(sid, sentence(error))), Finish(error=error)]
-        return [Do(Train(session.model, session.round))]
+        self._roles = Roles(sum_protocol(session.protocol), session, self._me, self._identity, self._serving)
+        return [*self._roles.start(now), Do(Train(session.model, session.round))]
 
     def _check_announce(self, announce: Announce, sid: bytes) -> None:
         plan, session = announce.plan, announce.session
@@ -347,11 +299,12 @@ class ParticipantRound:
         count, most = len(session.members), min(plan.cohort, plan.session_limit)
         if count > most:
             raise PeerProtocolError(COORDINATOR, f"the session has {count} members, the plan allows {most}")
-        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold))
+        seats = session.committee if isinstance(session, CommitteeSession) else 0
+        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold), seats)
         try:
-            expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count))
+            expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count), plan.seats(count))
             if self._layout is not None:
-                Pipeline(plan, self._layout)
+                self._check_tail(Pipeline(plan, self._layout), session)
             if self._spending is not None:
                 self._spending.event(plan)
         except PlanError as error:
@@ -359,21 +312,26 @@ class ParticipantRound:
         if found != expected:
             raise PeerProtocolError(COORDINATOR, "the session's parameters are not the plan's")
 
+    def _check_tail(self, pipeline: Pipeline, session: Session) -> None:
+        if isinstance(session, CommitteeSession) and session.tail != pipeline.lanes.size:
+            raise PeerProtocolError(COORDINATOR, f"the session has {session.tail} lanes, not {pipeline.lanes.size}")
+
     def _trained(self, message: Trained | NotTrained, now: float) -> list[Effect]:
-        if self._announce is None or self._sum is not None:
+        if self._announce is None or self._roles is None or self._roles.has_sum:
             raise LocalProtocolError("an update came that nobody asked for")
         if isinstance(message, NotTrained):
             return self._give_up(message.reason)
         try:
-            return self._begin_sum(self._announce, message, now)
+            return self._roles.begin_sum(self._sum_machine(self._announce, message), now)
         except DataError as error:
             return self._give_up(str(error), error)
 
-    def _begin_sum(self, announce: Announce, trained: Trained, now: float) -> list[Effect]:
+    def _sum_machine(self, announce: Announce, trained: Trained) -> Machine:
         session = announce.session
         pipeline = Pipeline(announce.plan, len(trained.update) if self._layout is None else self._layout)
         if pipeline.length != session.length:
             raise DataError(f"the session sums {session.length} elements, this model needs {pipeline.length}")
+        self._check_tail(pipeline, session)
         words = None
         if pipeline.noise is not None:
             words = Words(self._rng.bytes(SEED_BYTES)) if self._words is None else self._words
@@ -381,8 +339,7 @@ class ParticipantRound:
             trained.update, trained.examples, trained.metrics, self._dice, words=words, seed=session.nonce
         )
         half = sum_protocol(session.protocol, leaves_zeros(announce.plan.compress)).participant
-        self._sum = half(session, self._me, self._identity, vector, self._rng)
-        return _without_finish(self._sum.start(now))
+        return half(session, self._me, self._identity, vector, self._rng)
 
     def _give_up(self, reason: str, error: RidottoError | None = None) -> list[Effect]:
         decline = Send(COORDINATOR, Decline(self._sid, sentence(reason)))
@@ -392,8 +349,3 @@ class ParticipantRound:
         if message.sid != self._sid:
             raise PeerProtocolError(COORDINATOR, "it closed another session")
         return [Finish(message)]
-
-
-def _without_finish(effects: Sequence[Effect]) -> list[Effect]:
-    """Drop the end of a sum: the round ends with `Closed`."""
-    return [effect for effect in effects if not isinstance(effect, Finish)]

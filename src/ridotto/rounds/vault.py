@@ -19,16 +19,19 @@ from ridotto.core.tensors import write_model
 from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.core.wire import digest, sentence
 from ridotto.crypto.prg import add_masks
-from ridotto.errors import ConfigError, DataError
+from ridotto.errors import ConfigError, DataError, LocalProtocolError
 from ridotto.learn.strategy import State
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.ciphers import CipherSums, Kept
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.combine import Combined, added_up, by_rule
 from ridotto.rounds.downloads import most_deltas, rounded
 from ridotto.rounds.memory import next_noise
 from ridotto.rounds.messages import Applied, Apply, NotApplied
 from ridotto.rounds.pipeline import Pipeline, RoundSum
-from ridotto.rounds.plan import Plan
+from ridotto.rounds.plan import Oneshot, Plan
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.tasks import Open, Opened
 
 Sums = MutableMapping[bytes, IntVector]
@@ -55,12 +58,13 @@ class Vault:
     """Hold the model, the server's state and the running sums of one federation.
 
     plan: of the first round, kept as `first_plan`; where the clip adapts, the attribute `plan` is that of the next
-    round, and `pipeline` with it. state: the strategy's, the algorithm's, the clip's and the noise's arrays, as `state` gave them; None for a new
-    federation. sums: where running sums are kept; a dict by default. threads: for the removal of masks. population:
-    everybody who could take part in a round; algorithms whose clients have a state need it. noise: for plans whose
-    coordinator adds noise; it has no default, because noise that somebody can guess is none. expected: how many
-    contributions a round has in the mean; then sums are divided by that and not by how many there were, as the
-    accounting of Poisson samples asks. root: for robust rules that need the server's own update.
+    round, and `pipeline` with it. state: the strategy's, the algorithm's, the clip's and the noise's arrays, as `state`
+    gave them; None for a new federation. sums: where running sums are kept; a dict by default. threads: for the removal
+    of masks. population: everybody who could take part in a round; algorithms whose clients have a state need it.
+    noise: for plans whose coordinator adds noise; it has no default, because noise that somebody can guess is none.
+    expected: how many contributions a round has in the mean; then sums are divided by that and not by how many there
+    were, as the accounting of Poisson samples asks. root: for robust rules that need the server's own update. kept: for
+    protocols whose ciphertexts may have to be taken out again; a dict by default.
     Raises DataError if the model does not fit its layout, ConfigError if population, noise or root are needed and not
     given.
     """
@@ -77,6 +81,7 @@ class Vault:
         noise: NoiseSource | None = None,
         expected: float | None = None,
         root: RootUpdate | None = None,
+        kept: Kept | None = None,
     ) -> None:
         layout.check(model)
         self.first_plan = plan
@@ -93,6 +98,7 @@ class Vault:
         self._expected = expected
         self._size: int | Layout = layout if self.algorithm.sums == 1 else self.algorithm.sums * layout.length
         self.sums: Sums = {} if sums is None else sums
+        self._kept: Kept = {} if kept is None else kept
         self._strategy = plan.optimiser.build()
         self._threads = threads
         self._population = population
@@ -132,12 +138,21 @@ class Vault:
         self.model_bytes = write_model(model, self.layout)
         self.model_digest = digest(self.model_bytes)
 
-    def fold(self, sid: bytes, attachment: Buffer) -> None:
+    @property
+    def _ciphers(self) -> CipherSums | None:
+        """Return the sums of a protocol that encrypts."""
+        return CipherSums(self.pipeline, self.sums, self._kept) if isinstance(self.plan.protocol, Oneshot) else None
+
+    def fold(self, sid: bytes, attachment: Buffer, sender: str = "") -> None:
         """Add one packed vector to a session's sum. Its length was checked by the session's machine.
 
+        sender: for protocols that may take it out again, and then keep what it sent.
         Bits that a liar set in the padding are dropped: its message was accepted, so the vector must go into the sum.
         Of a shorter vector that is no sparse form, nothing is left; then the count lane says that one is missing.
         """
+        if (ciphers := self._ciphers) is not None:
+            ciphers.fold(sid, sender, attachment)
+            return
         try:
             vector = unpack_either(self._without_padding(attachment), self.plan.bits, self.pipeline.length)
         except DataError:
@@ -149,8 +164,15 @@ class Vault:
         np.add(total, vector, out=total)
         self.sums[sid] = total
 
-    def perform(self, task: Open | Apply) -> Opened | Applied | NotApplied:
+    def settle(self, task: Settle) -> None:
+        """Take out of a session's sum what is not in its final set. Raises LocalProtocolError if it was not kept."""
+        if (ciphers := self._ciphers) is not None:
+            ciphers.settle(task)
+
+    def perform(self, task: Open | OpenCiphers | Apply) -> Opened | Applied | NotApplied:
         """Carry out a task of the coordinator's machine and return the answer that it waits for."""
+        if isinstance(task, OpenCiphers):
+            return self._decrypt(task)
         if isinstance(task, Open):
             return self.open(task)
         try:
@@ -166,12 +188,18 @@ class Vault:
         lanes = self.pipeline.read_lanes(total)
         return Opened(task.sid, min(lanes.count, COUNT_LIMIT), lanes.zero)
 
+    def _decrypt(self, task: OpenCiphers) -> Decrypted:
+        if (ciphers := self._ciphers) is None:
+            raise LocalProtocolError(f"{self.plan.protocol_name} has no ciphertexts to open")
+        return ciphers.open(task)
+
     def apply(self, task: Apply) -> Applied:
         """Make the next model from the sums of the sessions that were opened, and forget the sums.
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
-        totals = {sid: self.sums[sid] for sid in task.sids}
+        ciphers = self._ciphers
+        totals = {sid: self.sums[sid] if ciphers is None else ciphers.opened(sid) for sid in task.sids}
         applied = self.apply_totals(totals, task.round, task.seed)
         self.forget()
         return applied
@@ -254,8 +282,9 @@ class Vault:
         return cleared
 
     def forget(self) -> None:
-        """Drop every sum: the round is over."""
+        """Drop every sum, and what was kept of it: the round is over."""
         self.sums.clear()
+        self._kept.clear()
 
 
 def _prefixed(state: State) -> State:

@@ -12,8 +12,11 @@ from ridotto.core.machine import Effect, Machine
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
 from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.committee_roles.messages import Ack, Checked, MemberKey
 from ridotto.secagg.ideal import IdealCoordinator, IdealParticipant
 from ridotto.secagg.messages import IDEAL_MESSAGES, PAIRWISE_MESSAGES
+from ridotto.secagg.oneshot.drawn import drawn_coordinator, drawn_member, drawn_participant
+from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Release
 from ridotto.secagg.pairwise import PairwiseCoordinator, PairwiseParticipant
 from ridotto.secagg.session import Session, Timeouts
 
@@ -31,16 +34,24 @@ class SumProtocol:
 
     participant: (session, own name, identity key, vector, rng) -> machine; the vector is overwritten.
     coordinator: (session, timeouts) -> machine, which finishes with a `SessionResult`.
+    member: (session, own name, identity key, rng) -> the machine of a participant's seat on the committee, None if it
+    has none; its rng is fresh and never restored. of_members: what such machines send; as their sender, the
+    coordinator's machine expects the seat's name (`committee_roles.roster.seat_name`).
     """
 
     messages: tuple[type[Message], ...]
     participant: Callable[[Session, str, IdentityKey, IntVector, Rng], Machine]
     coordinator: Callable[[Session, Timeouts], SumCoordinator]
+    member: Callable[[Session, str, IdentityKey, Rng], Machine | None] = lambda *_: None
+    of_members: tuple[type[Message], ...] = ()
 
 
 PROTOCOLS: dict[str, SumProtocol] = {
     "ideal": SumProtocol(IDEAL_MESSAGES, IdealParticipant, IdealCoordinator),
     "pairwise": SumProtocol(PAIRWISE_MESSAGES, PairwiseParticipant, PairwiseCoordinator),
+    "oneshot": SumProtocol(
+        ONESHOT_MESSAGES, drawn_participant, drawn_coordinator, drawn_member, (MemberKey, Checked, Ack, Release)
+    ),
 }
 """By name, as plans and sessions spell it."""
 

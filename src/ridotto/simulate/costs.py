@@ -171,6 +171,8 @@ def modelled_round(
     graph. Raises RoundFailedError, as the machines do, if the members are too few for one session; PlanError if no
     sparse graph over them is safe.
     """
+    if plan.protocol_name not in ROUND_TRIPS:
+        raise ConfigError(f'the costs of {plan.protocol_name} are not modelled: take secure_sum="machines"')
     far = gone if isinstance(gone, np.ndarray) else stages(plan, members, gone)
     shards = max(1, plan.sessions_of(members))
     if members // shards < plan.least or members < plan.quorum:

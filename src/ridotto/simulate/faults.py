@@ -23,7 +23,9 @@ from ridotto.core.rng import Rng, SecretRng
 from ridotto.core.wire import Attached, Message, digest
 from ridotto.errors import ConfigError, LocalProtocolError
 from ridotto.rounds.plan import Plan
-from ridotto.secagg.messages import Consistency, PublicKeys, SealedShares, Unmask
+from ridotto.secagg.committee_roles.messages import Ack, Checked, MemberKey
+from ridotto.secagg.messages import LARGEST_GROUP, Consistency, PublicKeys, SealedShares, Unmask
+from ridotto.secagg.oneshot.messages import Release
 from ridotto.simulate.clients import ClientId, Clients
 
 ANNOUNCE = "Announce"
@@ -32,8 +34,10 @@ ANNOUNCE = "Announce"
 SENT = {
     "ideal": ("Plain",),
     "pairwise": ("PublicKeys", "SealedShares", "Masked", "Consistency", "Unmask"),
+    "oneshot": ("MemberKey", "Contribution", "Checked", "Ack", "Release"),
 }
-"""What participants send in each protocol, in order: the messages that faults can name."""
+"""What participants send in each protocol, in order: the messages that faults can name. In `oneshot` only those with a
+seat on the committee send all of them, the others their contribution."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,15 @@ def forge(envelope: Envelope) -> Envelope:
             shorter = bytes(envelope.attachment)[:-1]
             named = msgspec.structs.replace(message, digest=digest(shorter), size=len(shorter))
             return replace(envelope, message=named, attachment=shorter)
-        case PublicKeys() | Consistency():
+        case PublicKeys() | Consistency() | MemberKey() | Ack() | Release():
             return replace(envelope, message=msgspec.structs.replace(message, signature=bytes(64)))
         case SealedShares(boxes=boxes):
             return replace(envelope, message=msgspec.structs.replace(message, boxes=tuple(map(_zeros, boxes))))
         case Unmask(shares=shares):
             forged = tuple(msgspec.structs.replace(share, share=_zeros(share.share)) for share in shares)
             return replace(envelope, message=msgspec.structs.replace(message, shares=forged))
+        case Checked():
+            return replace(envelope, message=msgspec.structs.replace(message, bad=(LARGEST_GROUP - 1,)))
         case Message():
             raise LocalProtocolError(f"no garbage is known for {type(message).__name__}")
 

@@ -27,6 +27,8 @@ from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open
@@ -170,7 +172,15 @@ class MachineRounds:
             identity, dice = self._identity(position), RankedDice(stream, rank, pipeline.dice)
             words = noise_words(self._rng, number, position) if pipeline.noise else None
             machines[name] = ParticipantRound(
-                name, identity, ANYTHING, self._coordinator.public, rng, dice, words, layout=layout
+                name,
+                identity,
+                ANYTHING,
+                self._coordinator.public,
+                rng,
+                dice,
+                words,
+                layout=layout,
+                serving=rng.child("seat"),
             )
         return machines
 
@@ -205,10 +215,13 @@ class _Work:
         match task:
             case Train():
                 return self._train(name)
-            case Fold(sid) if attachment is not None:
-                self._vault.fold(sid, attachment)
+            case Fold(sid, sender) if attachment is not None:
+                self._vault.fold(sid, attachment, sender)
                 return None
-            case Open() | Apply():
+            case Settle():
+                self._vault.settle(task)
+                return None
+            case Open() | OpenCiphers() | Apply():
                 return self._vault.perform(task)
             case _:
                 raise LocalProtocolError(f"{type(task).__name__} is no task of a round")
