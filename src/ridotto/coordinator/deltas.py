@@ -34,10 +34,9 @@ class Deltas:
 
     def load(self, models: Mapping[bytes, int], most: int) -> None:
         """Take what is stored. models: SHA-256 of each published model -> its round. most: deltas that are worth it."""
-        links = {}
+        links, rounds = {}, {model.hex(): number for model, number in models.items()}
         for path in sorted((self._blobs.folder / DELTAS).iterdir()):
-            model, _, _ = path.name.partition(".")
-            number = models.get(bytes.fromhex(model)) if len(model) == 64 else None
+            number = rounds.get(path.name.partition(".")[0])
             if number is not None:
                 links[number] = _Link(number, f"{DELTAS}/{path.name}")
         self._written = {}
