@@ -151,8 +151,9 @@ def test_committees_that_did_not_sign_are_found_out(place: int, changes: dict[st
 
 def test_slots_without_seats_are_refused() -> None:
     roster, _, tail, sigma = msgspec.msgpack.decode(FIRST.layout)
-    layout = msgspec.msgpack.encode((roster, (0, 0, 0, 2, 2, 2), tail, sigma))
-    assert "every seat has a slot" in refusal(resigned(with_committee(0, layout=layout)))
+    for slots, why in (((0, 0, 0, 2, 2, 2), "every seat has a slot"), ((0, 0, 0, 1, 1, 2**60), "malformed")):
+        layout = msgspec.msgpack.encode((roster, slots, tail, sigma))
+        assert why in refusal(resigned(with_committee(0, layout=layout)))
 
 
 @pytest.mark.parametrize("which", ["forged", "of another", "with another set"])

@@ -10,7 +10,7 @@ from ridotto.crypto.seal import SignatureError, verify
 from ridotto.errors import PeerProtocolError, PlanError
 from ridotto.rounds.record import SessionRecord, SignedRecord
 from ridotto.secagg.session import CommitteeSession, Session, session_id
-from ridotto.trust.committees import committee_sentences
+from ridotto.trust.committees import check_drawn, committee_sentences
 from ridotto.trust.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
 
 _SESSIONS: msgspec.msgpack.Decoder[Session] = msgspec.msgpack.Decoder(Session | CommitteeSession)
@@ -144,6 +144,8 @@ def _sum_sentences(receipt: SumReceipt, session: Session | None, record: SignedR
 def _session_sentence(receipt: SumReceipt, session: Session, record: SignedRecord | None) -> str:
     if not session.minimum <= receipt.count <= len(session.members):
         raise _refuse(f"session {receipt.sid[:16]} opened a sum of {receipt.count}, below its own minimum or above all")
+    if isinstance(session, CommitteeSession):
+        check_drawn(receipt, session)
     if record is not None:
         part = next(part for part in record.record.sessions if part.sid == receipt.sid)
         _check_names(part, session)

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
 from ridotto.core.machine import COORDINATOR
-from ridotto.core.wire import digest
+from ridotto.core.wire import Bytes32, Part, digest
 from ridotto.crypto.seal import verify
 from ridotto.errors import PeerProtocolError, PlanError, ProtocolError
+from ridotto.secagg.committee import CommitteeSetup
 from ridotto.secagg.committee import binding as committee_binding
+from ridotto.secagg.committee import drawn as committee_drawn
 from ridotto.secagg.committee import setup as committee_setup
 from ridotto.secagg.committee_roles.agreement import ack_statement, check_ack
+from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE, PER_SEAT, Seat
 from ridotto.secagg.committee_roles.roster import Roster, strictly_sorted
+from ridotto.secagg.oneshot import OneshotSetup
 from ridotto.secagg.oneshot import binding as oneshot_binding
+from ridotto.secagg.oneshot import drawn as oneshot_drawn
 from ridotto.secagg.oneshot import setup as oneshot_setup
+from ridotto.secagg.session import CommitteeSession, Member, Session
 from ridotto.trust.receipt import CommitteeSignatures, SumReceipt
 
-CommitteeLayout = tuple[Roster, tuple[int, ...], int, float]
-OneshotLayout = tuple[Roster, int, int]
+SeatName = Annotated[str, msgspec.Meta(max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*(/member)?\Z")]
+"""A member's name: one that nobody can be enrolled under, where it is a participant's seat."""
+
+
+class _Seat(Part, frozen=True):
+    name: SeatName
+    key: Bytes32
+
+
+class _Members(Part, frozen=True):
+    """Read a roster whose seats may be participants'."""
+
+    members: Annotated[tuple[_Seat, ...], PER_SEAT]
+    corrupt: Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COMMITTEE)]
+    pool: Bytes32
+    beacon: Bytes32
+
+    def roster(self) -> Roster:
+        return Roster(tuple(Member(seat.name, seat.key) for seat in self.members), self.corrupt, self.pool, self.beacon)
+
+
+_COMMITTEE = msgspec.msgpack.Decoder(tuple[_Members, Annotated[tuple[Seat, ...], PER_SEAT], int, float])
+_ONESHOT = msgspec.msgpack.Decoder(tuple[_Members, int, int])
 
 
 @dataclass(frozen=True)
@@ -59,12 +88,30 @@ def committee_sentences(receipt: SumReceipt) -> list[str]:
     ]
 
 
+def check_drawn(receipt: SumReceipt, session: CommitteeSession) -> None:
+    """Return if a sum's committee is the one that its session draws from its own members.
+
+    Raises PeerProtocolError, blaming the coordinator, if not.
+    """
+    setups: dict[str, Callable[[Session], OneshotSetup | CommitteeSetup]] = {
+        "oneshot": oneshot_drawn.setup_of,
+        "committee": committee_drawn.setup_of,
+    }
+    try:
+        layout = setups[receipt.protocol](session).layout if receipt.protocol in setups else None
+    except PlanError as error:
+        raise _refuse(f"no committee can be drawn from its session: {error}") from error
+    if receipt.committee is None or receipt.committee.layout != layout:
+        raise _refuse("its committee is not the one that its session draws from its members")
+
+
 def _rule(protocol: str, layout: bytes) -> Rule:
     try:
         if protocol == "oneshot":
-            return _oneshot_rule(msgspec.msgpack.decode(layout, type=OneshotLayout)[0])
+            return _oneshot_rule(_ONESHOT.decode(layout)[0].roster())
         if protocol == "committee":
-            return _committee_rule(*msgspec.msgpack.decode(layout, type=CommitteeLayout)[:2])
+            members, slots, _, _ = _COMMITTEE.decode(layout)
+            return _committee_rule(members.roster(), slots)
     except (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise _refuse(f"its committee is malformed: {error}") from error
     raise _refuse(f'protocol "{protocol}" has no committee that this version knows')

@@ -1,9 +1,9 @@
 """A round's receipt: one signed page that commits to everything that made a model.
 
-The page itself names no participant: it has the hashes of plan, models and record, and of each sum the root of its set,
-a commitment to the sum and what the committee signed. So it can be published. What names participants comes beside it,
-for those who may see the federation: the signed record, and the sessions that the ids are hashes of. Without these the
-page holds as well.
+The page itself tells nobody's part in a sum: it has the hashes of plan, models and record, and of each sum the root of
+its set, a commitment to the sum and what the committee signed. It names the committee, and nobody else. So it can be
+published. What names participants comes beside it, for those who may see the federation: the signed record, and the
+sessions that the ids are hashes of. Without these the page holds as well.
 
 The commitment to a sum is salted. A bare hash would let everybody test guesses about the exact sum, also under a plan
 whose coordinator adds noise to it afterwards. Whoever is shown the sum and the salt checks both with `check_sum`.
@@ -169,7 +169,7 @@ def make_receipt(record: SignedRecord, opened: Sequence[OpenedSum], identity: Id
 
 
 def without_names(signed: SignedReceipt) -> SignedReceipt:
-    """Return the receipt alone, to be published: it names no participant."""
+    """Return the receipt alone, to be published: it names the committees, and no participant as such."""
     return msgspec.structs.replace(signed, record=None, sessions=())
 
 

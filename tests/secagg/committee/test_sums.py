@@ -225,7 +225,7 @@ def test_a_minimum_without_two_honest_is_refused() -> None:
         CommitteeSetup(session, setup.roster, setup.slots, setup.tail)
 
 
-@pytest.mark.parametrize("slots", [(), (0,) * 5, (1,) * 6, (0, 0, 0, 2, 2, 2)])
+@pytest.mark.parametrize("slots", [(), (0,) * 5, (1,) * 6, (0, 0, 0, 2, 2, 2), (0, 0, 0, 1, 1, 2**60)])
 def test_slots_without_seats_are_refused(slots: tuple[int, ...]) -> None:
     setup = make_setup()
     with pytest.raises(PlanError, match=r"every seat|one must be left"):

@@ -68,7 +68,8 @@ class CommitteeSetup:
 
     def __post_init__(self) -> None:
         check_apart(self.session, self.roster)
-        if len(self.slots) != len(self.roster.members) or set(self.slots) != set(range(self.count)):
+        seats = len(self.roster.members)
+        if len(self.slots) != seats or self.count > seats or set(self.slots) != set(range(self.count)):
             raise PlanError("every seat has a slot, and every slot from 0 on has a seat")
         if not self.roster.corrupt < self.count:
             raise PlanError(
