@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ridotto.infer.from_tensors import dense_graph
     from ridotto.infer.graph import Architecture, Graph
     from ridotto.infer.in_process import local
+    from ridotto.infer.pysyft import module, tensor
     from ridotto.infer.reference import forward
     from ridotto.infer.remote import connect
     from ridotto.infer.tls import Contact, Identity
@@ -53,7 +54,9 @@ __all__ = [
     "dense_graph",
     "forward",
     "local",
+    "module",
     "processes",
+    "tensor",
 ]
 
 _HOMES = {
@@ -70,7 +73,9 @@ _HOMES = {
     "dense_graph": "from_tensors",
     "forward": "reference",
     "local": "in_process",
+    "module": "pysyft",
     "processes": "children",
+    "tensor": "pysyft",
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,6 +46,9 @@ from ridotto.infer.model import encode_parameters
 from ridotto.infer.pool import Pool, Ways
 from ridotto.infer.program import Output, Plan, compile_plan
 from ridotto.infer.ticket import Ticket
+
+if TYPE_CHECKING:
+    from ridotto.infer.pysyft import Worker
 
 NAME_BYTES = 32
 
@@ -90,6 +93,13 @@ class World:
     def close(self) -> None:
         """Let go of parties and dealer."""
         self._link.close()
+
+    def workers(self) -> tuple[Worker, Worker, Worker]:
+        """Return party 0, party 1 and the dealer, for PySyft's verbs (`infer.tensor`)."""
+        from ridotto.infer.pysyft import Worker
+
+        zero, one = (Worker(self, name) for name in self._link.parties)
+        return zero, one, Worker(self, self._link.dealer)
 
     def check(self) -> None:
         """Raise if a party or the dealer is known to be gone or to have refused us: models there are lost then."""
