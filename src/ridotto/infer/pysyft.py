@@ -200,7 +200,8 @@ class SharedTensor:
 
     def __rsub__(self, other: Any) -> SharedTensor:
         """Subtract from what can be added."""
-        return self * -1 + other
+        found: SharedTensor = self * -1 + other
+        return found
 
     def __neg__(self) -> SharedTensor:
         """Return the negative."""
@@ -213,7 +214,10 @@ class SharedTensor:
         row = self._row(np.asarray(other, np.float64), "*")
         return self._with(self.factor * row, self.shift * row)
 
-    __rmul__ = __mul__
+    def __rmul__(self, other: Any) -> SharedTensor:
+        """Multiply likewise."""
+        found: SharedTensor = self * other
+        return found
 
     def __matmul__(self, other: Any) -> SharedTensor:
         """Multiply by a matrix, (features, new features), public or as it was shared."""
