@@ -131,7 +131,9 @@ class Encoding:
         plan, quantize = self.plan, quantizer(self.plan.compress)
         if quantize is not None:
             units = quantize.units_of_bound(plan.summed, self.entries, plan.spread)
-            # The norm of a whole vector must fit by itself, too.
+            if plan.dp is None:
+                return units
+            # Noise is sized by the norm of a whole vector, which then must fit into the ring by itself.
             return min(units, finest_units(plan), float((1 << (plan.bits - 1)) - 1))
         if plan.dp is not None:
             return min(units_with_noise(plan.bits, plan.summed, plan.multiplier, plan.spread), finest_units(plan))
