@@ -11,7 +11,7 @@ from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.secagg.committee import CommitteeCoordinator, CommitteeSetup
 from ridotto.secagg.committee.masks import MaskedSum
 from ridotto.secagg.committee.setup import deal
-from ridotto.secagg.committee.tasks import SumMasks, Summed, Unmask
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Summed, Unmask
 from ridotto.secagg.committee_roles.agreement import set_root
 from ridotto.secagg.committee_roles.evidence import Evidence
 from ridotto.secagg.committee_roles.messages import MemberBook
@@ -200,6 +200,37 @@ def test_a_restored_coordinator_goes_on_from_its_total() -> None:
     assert second.sum.total.sum(dtype=np.uint64) != 0
     second.sum.settle(Settle(second.setup.sid, tuple((one.sender, one.message.digest) for one in vectors)))
     assert not second.sum.total.any()
+
+
+def test_a_coordinator_that_is_restored_between_any_two_tasks_opens_the_same_sum() -> None:
+    """A new object for every task: all that lasts is in the total and in the two mappings."""
+    setup, kept, masks = HONEST.setup, {}, {}
+    total = np.zeros(setup.session.length, np.uint32)
+
+    def restored() -> MaskedSum:
+        return MaskedSum(setup.session.length, 32, lambda vector: (5, True), total, kept, masks)
+
+    for one in HONEST.said("MaskedVector"):
+        part = restored()
+        part.fold(one.sender, one.attachment)
+        total = part.total.copy()
+    restored().settle(Settle(setup.sid, ()))
+    released = {setup.slots[int(one.sender[1:])]: one for one in HONEST.said("MaskSum")}
+    for one in released.values():
+        restored().keep(Keep(setup.sid, one.message.digest), one.attachment)
+    last = restored()
+    assert last.unmask(Unmask(setup.sid, tuple(one.message.digest for one in released.values()))).count == 5
+    np.testing.assert_array_equal(last.opened, HONEST.opened())
+    assert not kept
+    assert not masks
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+def test_vectors_that_wait_to_be_added_together_are_in_the_total(count: int) -> None:
+    part = MaskedSum(3, 32, lambda vector: (0, True))
+    for place in range(count):
+        part.fold(f"p{place}", np.array([1, place, 2**32 - 1], np.uint32).tobytes())
+    assert part.total.tolist() == [count, sum(range(count)), 2**32 - count]
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,9 @@ class MaskedSum:
     """Hold the running sum of one session: memory for one vector, and for one per slot once members release.
 
     length, bits: of the session's vectors. total: shape (length,), container of the bits; None to begin. kept: vectors
-    by sender until the set is final; a driver with many participants hands in a mapping that writes to disk.
-    read_lanes: of the opened sum.
+    by sender until the set is final; masks: what members released, by SHA-256, until the sum is opened. A driver with
+    many participants, or one that must survive a kill, hands in mappings that write to disk. read_lanes: of the opened
+    sum.
     """
 
     def __init__(
@@ -72,11 +73,12 @@ class MaskedSum:
         read_lanes: ReadLanes,
         total: IntVector | None = None,
         kept: MutableMapping[str, Buffer] | None = None,
+        masks: MutableMapping[bytes, Buffer] | None = None,
     ) -> None:
         self._length, self._bits = length, bits
         self._read_lanes = read_lanes
         self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
-        self._masks: dict[bytes, Buffer] = {}
+        self._masks: MutableMapping[bytes, Buffer] = {} if masks is None else masks
         self._total: IntVector = np.zeros(length, container(bits)) if total is None else total
         self._waiting: list[Buffer] = []
         self.opened: IntVector | None = None
