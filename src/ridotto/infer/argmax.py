@@ -18,7 +18,8 @@ from itertools import combinations
 import numpy as np
 
 from ridotto.infer.compare import Comparison, Form, compare, deal_compare, prepare_compare
-from ridotto.infer.kernels.plain import LOW_63, Words, words_of
+from ridotto.infer.kernels import loops
+from ridotto.infer.kernels.plain import LOW_63, Side, Words, ones, words_of
 from ridotto.infer.products import deal_product, prepare_product, product
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Masks, ModelShares, Prepared, Rounds, Wide, Wire
@@ -59,7 +60,7 @@ class Argmax:
         shift = wire.shift if isinstance(wire, Wide) else None
         return Prepared({"compare": comparison, "product": shares, "shift": shift}), wire
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: [1] to [5]. Returns one plane: bit `class * batch + row`."""
         shift = prepared.take("shift")
         public = value if shift is None else (value & LOW_63) >> np.uint64(shift)
@@ -75,17 +76,18 @@ class Argmax:
         columns, (i, j) = values.T, self._pairs()
         return (columns[i] - columns[j]).reshape(-1)
 
-    def _arranged(self, share: Words, first: bool) -> Words:
+    def _arranged(self, share: Words, first: Side) -> Words:
         """Return planes (opponents, words): for each class and row, a share of whether it wins against opponent o."""
-        n, (i, j) = self.classes, self._pairs()
-        bits = np.unpackbits(share.view(np.uint8), bitorder="little", count=self.comparison.count)
-        wins = np.zeros((n, n, self.batch), np.uint8)
+        n, (i, j), module = self.classes, self._pairs(), loops(first)
+        bits = module.split(share, self.comparison.count)
+        wins = np.zeros((n, n, self.batch), np.uint64)
         wins[i, j] = bits.reshape(-1, self.batch)
-        wins[j, i] = bits.reshape(-1, self.batch) ^ np.uint8(first)
+        wins[j, i] = bits.reshape(-1, self.batch) ^ ones(first)
         others = wins[~np.eye(n, dtype=bool)].reshape(n, n - 1, self.batch).transpose(1, 0, 2).reshape(n - 1, -1)
-        padded = np.zeros((n - 1, self.words * 64), np.uint8)
+        padded = np.zeros((n - 1, self.words * 64), np.uint64)
         padded[:, : others.shape[1]] = others
-        return np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
+        packed: Words = module.pack(padded)
+        return packed
 
 
 def classes_of(plane: Words, batch: int, classes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridotto.infer.kernels.plain import Words
+from ridotto.infer.kernels.plain import Side, Words, constant
 from ridotto.infer.ring import Pair, windows
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import (
@@ -47,11 +47,9 @@ class AveragePool:
         u = material.random(*self.output) - self._weighted_sum(narrow(wire).r) + offset(material.first)
         return Prepared({"u": u}), prepare_wide(material, self.output, self.shift)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: [1] and [2]."""
-        mine: Words = prepared.take("u")
-        if first:
-            mine = mine + self._weighted_sum(value)
+        mine: Words = prepared.take("u") + constant(first, self._weighted_sum(value))
         return mine + (yield mine)
 
     def _weighted_sum(self, values: Words) -> Words:

@@ -30,8 +30,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ridotto.infer import fss
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import Words, words_of
+from ridotto.infer.kernels import active, loops
+from ridotto.infer.kernels.plain import Side, Words, constant_plane, words_of
 from ridotto.infer.products import deal_products, prepare_products
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Rounds
@@ -108,22 +108,22 @@ def prepare_compare(material: Material, size: Comparison) -> CompareShares | Com
     """Party: read its shares."""
     if size.form == "fss":
         return CompareKeys(*fss.prepare_keys(material, size.count, size.compared_bits - 1))
-    bits, sign = material.share(size.digits, 15, size.words), material.share(size.words)
+    bits, sign = material.share_bits(size.digits, 15, size.words), material.share_bits(size.words)
     top = prepare_products(material, size.words, group_sets(size.top, size.top), 2 * size.top - 1)
     bottom = prepare_products(material, size.words, group_sets(size.bottom, size.bottom - 1), 2 * size.bottom - 2)
     last = prepare_products(material, size.words, (1, 2, 3), 2)
     return CompareShares(bits, sign, (top[0], bottom[0], last[0]), (top[1], bottom[1], last[1]))
 
 
-def compare(first: bool, size: Comparison, shares: CompareShares | CompareKeys, public: Words) -> Rounds:
+def compare(first: Side, size: Comparison, shares: CompareShares | CompareKeys, public: Words) -> Rounds:
     """Party: return an XOR share of [z >= 0], one plane. public: t, (count,), of which the lowest k bits matter."""
     if isinstance(shares, CompareKeys):
         yield from ()
         return _evaluated(first, size, shares, public.reshape(-1))
-    loops = active()
-    planes = loops.transpose_bits(public.reshape(-1), size.compared_bits)
+    module = loops(first)
+    planes = module.transpose_bits(public.reshape(-1), size.compared_bits)
     # [1]
-    less, equal = loops.digits(planes[:-1], shares.bits, first)
+    less, equal = module.digits(planes[:-1], shares.bits, first)
     cut = size.bottom
     top = np.concatenate([equal[cut:][::-1], less[cut:-1][::-1]]) ^ shares.masks[0]
     bottom = np.concatenate([equal[1:cut][::-1], less[: cut - 1][::-1]]) ^ shares.masks[1]
@@ -131,20 +131,20 @@ def compare(first: bool, size: Comparison, shares: CompareShares | CompareKeys, 
     mine = np.concatenate([top, bottom])
     opened = mine ^ (yield mine)
     top, bottom = opened[: len(top)], opened[len(top) :]
-    less_top = loops.fold_group(top, shares.tables[0], less[-1], size.top, first)
-    equal_top = loops.fold(top[: size.top], shares.tables[0][: (1 << size.top) - 1], first)
-    less_bottom = loops.fold_group(bottom, shares.tables[1], less[cut - 1], cut - 1, first)
+    less_top = module.fold_group(top, shares.tables[0], less[-1], size.top, first)
+    equal_top = module.fold(top[: size.top], shares.tables[0][: (1 << size.top) - 1], first)
+    less_bottom = module.fold_group(bottom, shares.tables[1], less[cut - 1], cut - 1, first)
     # [3]
     mine = np.stack([equal_top, less_bottom]) ^ shares.masks[2]
     opened = mine ^ (yield mine)
-    sign: Words = less_top ^ loops.fold(opened, shares.tables[2], first) ^ shares.sign
-    return sign ^ (~planes[-1] if first else np.uint64(0))
+    sign: Words = less_top ^ module.fold(opened, shares.tables[2], first) ^ shares.sign
+    return sign ^ constant_plane(first, ~planes[-1])
 
 
-def _evaluated(first: bool, size: Comparison, keys: CompareKeys, public: Words) -> Words:
+def _evaluated(first: Side, size: Comparison, keys: CompareKeys, public: Words) -> Words:
     low = size.compared_bits - 1
-    share = fss.evaluate(first, (keys.seeds, keys.corrections), public, low)
-    if first:
+    share = fss.evaluate(first is True, (keys.seeds, keys.corrections), public, low)
+    if first is True:
         share ^= ~(public >> np.uint64(low)) & fss.ONE
     padded = np.zeros(size.words * 64, np.uint8)
     padded[: size.count] = share
@@ -164,7 +164,7 @@ def group_sets(digits: int, equals: int) -> tuple[int, ...]:
     return tuple(sets)
 
 
-def opened_bit(first: bool, share: Words, mask: Words) -> Rounds:
+def opened_bit(first: Side, share: Words, mask: Words) -> Rounds:
     """Party: open a plane, masked by a dealt random plane. Both get the masked plane."""
     mine = share ^ mask
     return mine ^ (yield mine)

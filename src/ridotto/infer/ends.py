@@ -1,6 +1,8 @@
 """The ends of a program and its joints: take an input in, reorder, truncate, hand logits out.
 
 `TakeInput`: parties hold [x]. Round: open x + r, a narrow wire. Nothing is dealt: r is random.
+`TakeSealed`, `SealOutput`: the same ends where the client has masked the input and unmasks the output, see
+`authenticated`.
 `Rescale`: from wide to narrow. Round: open (y >> f) + r, see `wires`.
 `Flatten`: local: channels slowest, as layers behind it expect.
 `Logits`: local: [z]. Its shares go to the client alone, who learns z and nothing else.
@@ -12,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import Words
+from ridotto.infer.kernels import loops
+from ridotto.infer.kernels.plain import Side, Words, constant
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Masks, ModelShares, Narrow, Prepared, Rounds, Wide, Wire, wide
 
@@ -33,9 +35,59 @@ class TakeInput:
         r = material.random(*self.shape)
         return Prepared({"mask": r}), Narrow(r)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: open. value: its share of the input."""
         mine: Words = value.reshape(self.shape) + prepared.take("mask")
+        return mine + (yield mine)
+
+
+@dataclass(frozen=True)
+class TakeSealed:
+    """Take an input of this shape that the client has masked: x + r is public already, and takes no round."""
+
+    shape: tuple[int, ...]
+
+    def deal(self, dealing: Dealing, wire: Wire, masks: Masks) -> Narrow:
+        """Dealer: share the client's mask."""
+        return Narrow(dealing.sealed(*self.shape))
+
+    def prepare(self, material: Material, wire: Wire, model: ModelShares) -> tuple[Prepared, Narrow]:
+        """Party: read its share."""
+        return Prepared(), Narrow(material.share(*self.shape))
+
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
+        """Party: pass on. value: the masked input."""
+        yield from ()
+        return value
+
+
+@dataclass(frozen=True)
+class SealOutput:
+    """Open an output under a mask that only the client knows. bits: whether it is planes, and not words."""
+
+    shape: tuple[int, ...]
+    bits: bool
+
+    def deal(self, dealing: Dealing, wire: Wire, masks: Masks) -> Wire:
+        """Dealer: share the client's mask."""
+        if self.bits:
+            dealing.sealed_bits(*self.shape)
+        else:
+            dealing.sealed(*self.shape)
+        return wire
+
+    def prepare(self, material: Material, wire: Wire, model: ModelShares) -> tuple[Prepared, Wire]:
+        """Party: read its share."""
+        read = material.share_bits if self.bits else material.share
+        return Prepared({"mask": read(*self.shape)}), wire
+
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
+        """Party: open. value: its share of the output."""
+        mask = prepared.take("mask")
+        if self.bits:
+            mine: Words = value ^ mask
+            return mine ^ (yield mine)
+        mine = value + mask
         return mine + (yield mine)
 
 
@@ -52,7 +104,7 @@ class Rescale:
         r = material.random(*wide(wire).a.shape)
         return Prepared({"wire": wire, "mask": r}), Narrow(r)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: truncate, mask, open."""
         mine: Words = prepared.take("mask") + _truncated(prepared.take("wire"), value, first)
         return mine + (yield mine)
@@ -70,7 +122,7 @@ class Flatten:
         """Party: reorder their shares."""
         return Prepared(), _flat(wire)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: reorder the public values; no round."""
         yield from ()
         return channels_first(value).reshape(len(value), -1)
@@ -88,13 +140,13 @@ class Logits:
         """Party: keep the shares of the last wire."""
         return Prepared({"wire": wire}), wire
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: its share; no round."""
         yield from ()
         wire = prepared.take("wire")
         if isinstance(wire, Wide):
             return channels_first(_truncated(wire, value, first))
-        return channels_first((value if first else np.uint64(0)) - wire.r)
+        return channels_first(constant(first, value) - wire.r)
 
 
 def channels_first(values: Words) -> Words:
@@ -115,7 +167,7 @@ def _flat(wire: Wire) -> Wire:
             return Wide(channels_first(a).reshape(len(a), -1), channels_first(b).reshape(len(b), -1), shift)
 
 
-def _truncated(wire: Wide, value: Words, first: bool) -> Words:
+def _truncated(wire: Wide, value: Words, first: Side) -> Words:
     parts = (np.ascontiguousarray(part) for part in (value, wire.a, wire.b))
-    share: Words = active().truncated(*parts, wire.shift, first)
+    share: Words = loops(first).truncated(*parts, wire.shift, first)
     return share

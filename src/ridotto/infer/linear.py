@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridotto.infer.kernels.plain import Words
+from ridotto.infer.kernels.plain import Side, Words
 from ridotto.infer.ring import Geometry, apply
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import (
@@ -62,7 +62,7 @@ class MaskedProduct:
         u += offset(material.first)
         return Prepared({"u": u, "weight": layer.weight}), prepare_wide(material, self.output, self.shift)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: [1] and [2]."""
         mine: Words = apply(prepared.take("weight"), value, self.geometry)
         mine += prepared.take("u")

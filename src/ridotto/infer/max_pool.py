@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import LOW_63, Words
+from ridotto.infer.kernels import loops
+from ridotto.infer.kernels.plain import LOW_63, Side, Words, constant
 from ridotto.infer.relu import deal_choice, prepare_choice
 from ridotto.infer.ring import Pair, windows
 from ridotto.infer.streams import Dealing, Material
@@ -69,7 +69,7 @@ class MaxPool:
             parts.append(level)
         return Prepared({"levels": parts, "shift": shift}), Narrow(r[0].reshape(self.output))
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: level after level, until one player a window is left."""
         players, shift = self._players(value), prepared.take("shift")
         for level in prepared.take("levels"):
@@ -106,7 +106,7 @@ class MaxPool:
         parts["mask"] = r = material.random(-(-len(a) // 2), a.shape[1])
         return Prepared(parts), r
 
-    def _run_wide(self, first: bool, level: Prepared, y: Words, shift: int) -> Generator[Words, Words, Words]:
+    def _run_wide(self, first: Side, level: Prepared, y: Words, shift: int) -> Generator[Words, Words, Words]:
         size, mask, alone = self._size(len(y) // 2), level.take("mask"), level.take("alone")
         mine: Words = np.empty_like(mask)
         if size.count:
@@ -116,10 +116,10 @@ class MaxPool:
             share = yield from compare(first, size, level.take("compare"), public)
             bits = yield from opened_bit(first, share, level.take("rho"))
             base = mask[: len(y) // 2].reshape(-1)
-            won = active().select_pair(y0, y1, bits, level.take("select"), base, shift, first)
+            won = loops(first).select_pair(y0, y1, bits, level.take("select"), base, shift, first)
             mine[: len(y) // 2] = won.reshape(-1, y.shape[1])
         if len(y) % 2:
-            mine[-1] = mask[-1] + active().truncated(y[-1], alone[0][-1], alone[1][-1], shift, first)
+            mine[-1] = mask[-1] + loops(first).truncated(y[-1], alone[0][-1], alone[1][-1], shift, first)
         return mine + (yield mine)
 
     def _prepare_narrow(self, material: Material, r: Words) -> tuple[Prepared, Words]:
@@ -130,14 +130,13 @@ class MaxPool:
         parts["select"] = ((pairs[1] - pairs[0]).reshape(-1), *choice, (fresh - pairs[0]).reshape(-1))
         return Prepared(parts), np.concatenate([fresh, r[2 * len(fresh) :]])
 
-    def _run_narrow(self, first: bool, level: Prepared, x: Words) -> Generator[Words, Words, Words]:
+    def _run_narrow(self, first: Side, level: Prepared, x: Words) -> Generator[Words, Words, Words]:
         x0, x1 = _pairs(x)
         difference, size = (x1 - x0).reshape(-1), self._size(len(x) // 2)
         share = yield from compare(first, size, level.take("compare"), difference)
         bits = yield from opened_bit(first, share, level.take("rho"))
-        mine: Words = active().select_narrow(difference, bits, *level.take("select"), first).reshape(x0.shape)
-        if first:
-            mine += x0
+        mine: Words = loops(first).select_narrow(difference, bits, *level.take("select"), first).reshape(x0.shape)
+        mine += constant(first, x0)
         return np.concatenate([(mine + (yield mine)), x[2 * len(x0) :]])
 
 

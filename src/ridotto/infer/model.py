@@ -31,6 +31,16 @@ class Slot:
     weight: tuple[int, int, int]
     bias: int
 
+    @property
+    def weight_size(self) -> int:
+        """Return how many words the weight is."""
+        return math.prod(self.weight)
+
+    @property
+    def size(self) -> int:
+        """Return how many words weight and bias are."""
+        return self.weight_size + self.bias
+
 
 def slots(architecture: Architecture) -> list[Slot]:
     """List the layers with parameters, in order."""
@@ -45,7 +55,7 @@ def slots(architecture: Architecture) -> list[Slot]:
 
 def row_length(architecture: Architecture) -> int:
     """Return how many words the parameters are."""
-    return sum(math.prod(slot.weight) + slot.bias for slot in slots(architecture))
+    return sum(slot.size for slot in slots(architecture))
 
 
 def encode_parameters(graph: Graph, fixed: Fixed) -> Words:
@@ -90,6 +100,6 @@ def _masked(stream: Stream, shape: Shape, weight: Words) -> Words:
 def _cut(architecture: Architecture, row: Words) -> Iterator[tuple[Slot, Words, Words]]:
     place = 0
     for slot in slots(architecture):
-        middle = place + math.prod(slot.weight)
+        middle = place + slot.weight_size
         yield slot, row[place:middle].reshape(slot.weight), row[middle : middle + slot.bias]
         place = middle + slot.bias

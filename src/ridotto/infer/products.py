@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import Words
+from ridotto.infer.kernels import loops
+from ridotto.infer.kernels.plain import Side, Words
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Rounds
 
@@ -36,10 +36,10 @@ def deal_products(dealing: Dealing, words: int, sets: tuple[int, ...], masks: in
 
 def prepare_products(material: Material, words: int, sets: tuple[int, ...], masks: int) -> tuple[Words, Words]:
     """Party: return its shares of the masks, (masks, words), and of all `sets`, (number of sets, words)."""
-    mine = material.random(masks, words)
-    table = np.empty((len(sets), words), np.uint64)
+    mine = material.random_bits(masks, words)
+    table = np.empty((len(sets), mine.shape[1]), np.uint64)
     products = [place for place, subset in enumerate(sets) if subset & (subset - 1)]
-    table[products] = material.share(len(products), words)
+    table[products] = material.share_bits(len(products), words)
     for place, subset in enumerate(sets):
         if not subset & (subset - 1):
             table[place] = mine[subset.bit_length() - 1]
@@ -71,14 +71,14 @@ def prepare_product(material: Material, words: int, count: int) -> list[list[tup
     ]
 
 
-def product(first: bool, shares: list[list[tuple[Words, Words]]], planes: Words) -> Rounds:
+def product(first: Side, shares: list[list[tuple[Words, Words]]], planes: Words) -> Rounds:
     """Party: return an XOR share of the product (AND) of all planes. planes: XOR shares, (count, words)."""
     for groups in shares:
         mine = planes ^ np.concatenate([masks for masks, _ in groups])
         opened = mine ^ (yield mine)
         results, place = [], 0
         for masks, table in groups:
-            results.append(active().fold(opened[place : place + len(masks)], table, first))
+            results.append(loops(first).fold(opened[place : place + len(masks)], table, first))
             place += len(masks)
         planes = np.stack(results)
     total: Words = planes[0]

@@ -14,7 +14,7 @@ from ridotto.infer.approximations import GELU, SIGMOID, TANH, Spline
 from ridotto.infer.argmax import CLASS_LIMIT, Argmax
 from ridotto.infer.average_pool import AveragePool
 from ridotto.infer.compare import Form
-from ridotto.infer.ends import Flatten, Logits, Rescale, TakeInput
+from ridotto.infer.ends import Flatten, Logits, Rescale, SealOutput, TakeInput, TakeSealed
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import (
     WIRE_LIMIT,
@@ -31,6 +31,7 @@ from ridotto.infer.graph import (
 )
 from ridotto.infer.graph import Flatten as FlattenLayer
 from ridotto.infer.graph import Relu as ReluLayer
+from ridotto.infer.kernels.plain import Side
 from ridotto.infer.linear import MaskedProduct
 from ridotto.infer.max_pool import MaxPool
 from ridotto.infer.relu import Relu
@@ -41,6 +42,9 @@ from ridotto.infer.wires import Masks, ModelShares, Narrow, Prepared, Rounds, St
 
 Output = Literal["class", "logits"]
 """What the client learns: the class of each example and nothing else, or all outputs."""
+
+Security = Literal["semi-honest", "malicious"]
+"""Against whom a query holds: parties that follow the protocol, or one party that does what it likes."""
 
 SPLINES: dict[type[Layer], Spline] = {Sigmoid: SIGMOID, Tanh: TANH, Gelu: GELU}
 """The tables of the layers that are one spline."""
@@ -56,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """Hold every choice of a query, all public: parties and dealer must agree on it to the last byte.
 
     architecture: of the model. fixed: how numbers are encoded. batch: examples in a query. output: what is revealed.
-    comparison: in which form bits are compared, see `fss_choice`.
+    comparison: in which form bits are compared, see `fss_choice`. security: against what, see `authenticated`.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -66,6 +70,7 @@ class Plan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     batch: Annotated[int, msgspec.Meta(ge=1, le=BATCH_LIMIT)]
     output: Output
     comparison: Form = "boolean"
+    security: Security = "semi-honest"
 
     def digest(self) -> bytes:
         """Return SHA-256 of the domain, the format and the canonical encoding, 32 bytes."""
@@ -98,7 +103,7 @@ class Program:
         material.close()
         return prepared
 
-    def run(self, first: bool, prepared: list[Prepared], value: object) -> Rounds:
+    def run(self, first: Side, prepared: list[Prepared], value: object) -> Rounds:
         """Party, online: from its share of the input to its share of the output. Uses `prepared` up."""
         current = value
         for step in self.steps:
@@ -125,13 +130,17 @@ class _Compiler:
         self._k = plan.fixed.compared_bits
         self._steps: list[Step] = []
         self._wide = False
+        self._malicious = plan.security == "malicious"
 
     def steps(self) -> list[Step]:
         architecture = self._plan.architecture
         largest = self._plan.batch * max(math.prod(shape) for shape in architecture.wires)
         if largest > WIRE_LIMIT:
             raise PlanError(f"{self._plan.batch} examples make a wire of {largest} words, at most {WIRE_LIMIT}")
-        self._steps = [TakeInput(self._wire(architecture.input_shape))]
+        if self._malicious and self._plan.comparison != "boolean":
+            raise PlanError("there are no tags of keys: malicious security goes with boolean comparisons")
+        take = TakeSealed if self._malicious else TakeInput
+        self._steps = [take(self._wire(architecture.input_shape))]
         shape = architecture.input_shape
         for layer in _needed(architecture.layers, self._plan.output):
             output = layer.output_shape(shape)
@@ -184,13 +193,18 @@ class _Compiler:
     def _finish(self, shape: tuple[int, ...]) -> None:
         if self._plan.output == "logits":
             self._steps.append(Logits())
+            if self._malicious:
+                self._steps.append(SealOutput((self._plan.batch, *shape), bits=False))
             return
         if len(shape) != 1 or not 2 <= shape[0] <= CLASS_LIMIT:
             raise PlanError(
                 f"the class of an output of shape {shape} can't be taken, only of 2 to {CLASS_LIMIT} numbers; "
                 "ask for the logits"
             )
-        self._steps.append(Argmax(self._plan.batch, shape[0], self._k, self._plan.comparison))
+        argmax = Argmax(self._plan.batch, shape[0], self._k, self._plan.comparison)
+        self._steps.append(argmax)
+        if self._malicious:
+            self._steps.append(SealOutput((argmax.words,), bits=True))
 
 
 def _needed(layers: tuple[Layer, ...], output: Output) -> list[Layer]:

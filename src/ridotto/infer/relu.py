@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import LOW_63, Words
+from ridotto.infer.kernels import active, loops
+from ridotto.infer.kernels.plain import LOW_63, Side, Words
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Masks, ModelShares, Narrow, Prepared, Rounds, Wide, Wire
 
@@ -58,7 +58,7 @@ class Relu:
         output = Narrow(material.random(*self.shape))
         return Prepared(parts | {"mask": output.r}), output
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: [1] to [6]."""
         shift, flat = prepared.take("shift"), np.ascontiguousarray(value).reshape(-1)
         public = flat if shift is None else (flat & LOW_63) >> np.uint64(shift)
@@ -67,9 +67,9 @@ class Relu:
         base, material = prepared.take("mask").reshape(-1), prepared.take("select")
         mine: Words
         if shift is None:
-            mine = active().select_narrow(flat, bits, *material, base, first)
+            mine = loops(first).select_narrow(flat, bits, *material, base, first)
         else:
-            mine = active().select_wide(flat, bits, material, base, shift, first)
+            mine = loops(first).select_wide(flat, bits, material, base, shift, first)
         return (mine + (yield mine)).reshape(self.shape)
 
 
@@ -84,4 +84,4 @@ def deal_choice(dealing: Dealing, size: Comparison, secrets: list[Words]) -> Non
 
 def prepare_choice(material: Material, size: Comparison, secrets: int) -> tuple[Words, tuple[Words, ...]]:
     """Party: return its share of rho as a plane, and additive shares of rho and its products with so many secrets."""
-    return material.random(size.words), tuple(material.share(size.count) for _ in range(1 + secrets))
+    return material.random_bits(size.words), tuple(material.share(size.count) for _ in range(1 + secrets))

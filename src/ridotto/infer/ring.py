@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ridotto.infer.kernels import active
+from ridotto.infer.kernels import active, tagged
 from ridotto.infer.kernels.plain import Words
 
 Pair = tuple[int, int]
@@ -31,7 +31,11 @@ def patches(images: Words, geometry: Geometry) -> Words:
     """
     (above, left) = geometry.padding
     if above or left:
-        images = np.pad(images, ((0, 0), (above, above), (left, left), (0, 0)))
+        batch, rows, columns, channels = images.shape
+        # Not by np.pad, which pads Python integers with words.
+        padded = np.zeros((batch, rows + 2 * above, columns + 2 * left, channels), images.dtype)
+        padded[:, above : above + rows, left : left + columns] = images
+        images = padded
     view = sliding_window_view(images, geometry.kernel, axis=(1, 2))
     view = view[:, :: geometry.stride[0], :: geometry.stride[1]].transpose(0, 1, 2, 4, 5, 3)
     # A copy by NumPy; a compiled loop is no faster (measured).
@@ -54,14 +58,16 @@ def apply(weight: Words, x: Words, geometry: Geometry | None) -> Words:
 
     x: (batch, inputs), or (batch, rows, columns, groups * channels) with a geometry.
     """
+    # What has dtype object are tags; the other factor is public then.
+    module = tagged if object in (weight.dtype, x.dtype) else active()
     if geometry is None:
-        product: Words = active().matmul(x, weight[0])
+        product: Words = module.matmul(x, weight[0])
         return product
     width = x.shape[-1] // len(weight)
     parts = []
     for group, matrix in enumerate(weight):
         rows = patches(x[..., group * width : (group + 1) * width], geometry)
-        flat = active().matmul(rows.reshape(-1, rows.shape[-1]), matrix)
+        flat = module.matmul(rows.reshape(-1, rows.shape[-1]), matrix)
         parts.append(flat.reshape(*rows.shape[:3], -1))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 

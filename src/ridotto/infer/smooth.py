@@ -22,8 +22,8 @@ import numpy as np
 
 from ridotto.infer.approximations import COEFFICIENT_BITS
 from ridotto.infer.compare import Comparison, Form, compare, deal_compare, opened_bit, prepare_compare
-from ridotto.infer.kernels import active
-from ridotto.infer.kernels.plain import Words
+from ridotto.infer.kernels import loops
+from ridotto.infer.kernels.plain import Side, Words, constant
 from ridotto.infer.relu import deal_choice, prepare_choice
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import (
@@ -75,19 +75,18 @@ class Smooth:
         parts["mask"] = material.random(*self.shape) - _word(self.slope) * r + offset(material.first)
         return Prepared(parts), prepare_wide(material, self.shape, COEFFICIENT_BITS)
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party: [1] to [6]."""
         knots = np.array([_word(knot) for knot, _ in self.turns])
         public = (value.reshape(1, -1) - knots[:, np.newaxis]).reshape(-1)
         share = yield from compare(first, self.comparison, prepared.take("compare"), public)
         bits = yield from opened_bit(first, share, prepared.take("rho"))
-        nothing = np.zeros_like(public)
-        chosen = active().select_narrow(public, bits, *prepared.take("select"), nothing, first)
+        nothing = np.zeros_like(prepared.parts["mask"], shape=public.shape)
+        chosen = loops(first).select_narrow(public, bits, *prepared.take("select"), nothing, first)
         factors = np.array([_word(turn) for _, turn in self.turns])
-        total = (factors[:, np.newaxis] * chosen.reshape(len(self.turns), -1)).sum(axis=0, dtype=np.uint64)
+        total = (factors[:, np.newaxis] * chosen.reshape(len(self.turns), -1)).sum(axis=0)
         mine: Words = prepared.take("mask") + total.reshape(self.shape)
-        if first:
-            mine += _word(self.slope) * value + _word(self.start)
+        mine += constant(first, _word(self.slope) * value + _word(self.start))
         return mine + (yield mine)
 
     def _for_each_turn(self, values: Words) -> Words:

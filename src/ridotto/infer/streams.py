@@ -28,7 +28,7 @@ import numpy as np
 
 from ridotto.core.rng import Rng
 from ridotto.crypto import prg
-from ridotto.errors import PeerProtocolError
+from ridotto.errors import LocalProtocolError, PeerProtocolError
 from ridotto.infer.kernels.plain import Words
 
 SEED_BYTES = prg.SEED_BYTES
@@ -111,6 +111,7 @@ class Dealing:
     """
 
     def __init__(self, rng: Rng, session: bytes) -> None:
+        self.session = session
         self.seeds = rng.bytes(SEED_BYTES), rng.bytes(SEED_BYTES)
         self.walk = Walk()
         self._streams = [Stream(seed, session, "dealt") for seed in self.seeds]
@@ -136,8 +137,7 @@ class Dealing:
 
     def share(self, secret: Words) -> None:
         """Share this secret additively."""
-        self.walk.add(b"s", secret.size)
-        self._parts[1].append(secret - self._streams[0].words(*secret.shape))
+        self._split(secret)
 
     def share_bits(self, secret: Words) -> None:
         """Share this secret by XOR."""
@@ -149,6 +149,19 @@ class Dealing:
         self.walk.add(b"p", words.size)
         for parts in self._parts:
             parts.append(words)
+
+    def sealed(self, *shape: int) -> Words:
+        """Refuse: only a dealing with a client's seal can, see `macs.TagDealing`."""
+        raise LocalProtocolError("this dealing has no seal of a client")
+
+    sealed_bits = sealed
+
+    def _split(self, secret: Words) -> Words:
+        """Share additively; return party 0's share."""
+        self.walk.add(b"s", secret.size)
+        zero = self._streams[0].words(*secret.shape)
+        self._parts[1].append(secret - zero)
+        return zero
 
     def messages(self) -> tuple[Words, Words]:
         """Return what party 0 and party 1 get beside their seeds, in order, one row of words each."""
@@ -176,12 +189,20 @@ class Material:
         return "Material(...)"
 
     def random(self, *shape: int) -> Words:
-        """Return this party's share of a `random` or `random_bits` secret, or its own secret of `own`."""
+        """Return this party's share of a `random` secret, or its own secret of `own`."""
         self.walk.add(b"r", math.prod(shape))
         return self._stream.words(*shape)
 
+    def random_bits(self, *shape: int) -> Words:
+        """Return this party's share of a `random_bits` secret."""
+        return self.random(*shape)
+
+    def share_bits(self, *shape: int) -> Words:
+        """Return this party's share of a secret that the dealer shared by XOR; raises as `share` does."""
+        return self.share(*shape)
+
     def share(self, *shape: int) -> Words:
-        """Return this party's share of a secret that the dealer shared, additively or by XOR.
+        """Return this party's share of a secret that the dealer shared additively.
 
         Raises PeerProtocolError if the dealer sent too little.
         """

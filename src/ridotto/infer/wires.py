@@ -30,7 +30,7 @@ import numpy as np
 
 from ridotto.errors import LocalProtocolError
 from ridotto.infer.fixed import OFFSET
-from ridotto.infer.kernels.plain import LOW_63, Words
+from ridotto.infer.kernels.plain import LOW_63, Side, Words, constant
 from ridotto.infer.streams import Dealing, Material
 
 Rounds: TypeAlias = Generator[Words, Words, Words]
@@ -100,7 +100,7 @@ class Step(Protocol):
     def prepare(self, material: Material, wire: Wire, model: ModelShares) -> tuple[Prepared, Wire]:
         """Party, offline: read the material, and do all work that needs no input."""
 
-    def run(self, first: bool, prepared: Prepared, value: Words) -> Rounds:
+    def run(self, first: Side, prepared: Prepared, value: Words) -> Rounds:
         """Party, online: from the public input to the public output, round by round."""
 
 
@@ -131,6 +131,6 @@ def prepare_wide(material: Material, shape: tuple[int, ...], shift: int) -> Wide
     return Wide(material.share(*shape), material.share(*shape), shift)
 
 
-def offset(first: bool) -> np.uint64:
-    """Return party 0's 2^62, which it adds to its share of every wide wire, and party 1's zero."""
-    return np.uint64(OFFSET if first else 0)
+def offset(first: Side) -> Any:
+    """Return this side's share of 2^62, which is in every wide wire."""
+    return constant(first, np.array([OFFSET], np.uint64))[0]

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from ridotto.errors import MissingExtraError
+from ridotto.infer.kernels import tagged
+from ridotto.infer.kernels.plain import Side
 
 _chosen: list[ModuleType] = []
 
@@ -19,6 +21,13 @@ def active() -> ModuleType:
     if not _chosen:
         _chosen.append(_load())
     return _chosen[-1]
+
+
+def loops(side: Side) -> ModuleType:
+    """Return the module for this side of a protocol: `active()`, or `tagged` for tags."""
+    if isinstance(side, bool):
+        return active()
+    return tagged
 
 
 @contextmanager

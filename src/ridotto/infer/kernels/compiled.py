@@ -11,12 +11,29 @@ from typing import Any
 import numpy as np
 
 from ridotto.errors import MissingExtraError
-from ridotto.infer.kernels.plain import Words, words_of
+from ridotto.infer.kernels.plain import Words, pack, split, unpack, words_of
 
 try:
     from numba import njit
 except ModuleNotFoundError as error:
     raise MissingExtraError("numba", "speed") from error
+
+__all__ = [
+    "digits",
+    "fold",
+    "fold_group",
+    "matmul",
+    "monomials",
+    "pack",
+    "select_narrow",
+    "select_pair",
+    "select_wide",
+    "split",
+    "transpose_bits",
+    "truncated",
+    "truncated_public",
+    "unpack",
+]
 
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 ZERO = np.uint64(0)
@@ -119,11 +136,6 @@ def transpose_bits(values: Words, count: int) -> Words:
     out = np.empty((count, words_of(values.size)), np.uint64)
     _transpose(np.ascontiguousarray(values), out)
     return out
-
-
-def unpack(plane: Words, count: int) -> Words:
-    """Return the first `count` bits of a plane as words of 0 or 1, (count,)."""
-    return np.unpackbits(plane.view(np.uint8), bitorder="little", count=count).astype(np.uint64)
 
 
 @_compiled("void(uint64[:,::1],uint64[:,:,::1])")

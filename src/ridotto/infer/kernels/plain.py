@@ -8,11 +8,28 @@ Matrix products go through float64 BLAS in limbs of 22 bits, which is some times
 
 from __future__ import annotations
 
+from typing import Any, Protocol, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
 """Ring elements or planes: uint64."""
+
+
+class Tagging(Protocol):
+    """A party that computes on tags: what stands for `first` then, see `infer.macs`."""
+
+    @property
+    def delta(self) -> np.uint64:
+        """Return its share of the key of bits."""
+
+    def constant(self, values: Words) -> Any:
+        """Return its share of the tags of public words."""
+
+
+Side: TypeAlias = bool | Tagging
+"""Which half of a protocol runs: party 0's (True), party 1's (False), or either's on tags."""
 
 LIMB_BITS = 22
 LIMB_DEPTH = 512
@@ -29,6 +46,35 @@ LOW_63 = np.uint64((1 << 63) - 1)
 def words_of(count: int) -> int:
     """Return how many words a plane of `count` bits has."""
     return -(-count // 64)
+
+
+def constant(side: Side, values: Words) -> Words:
+    """Return this side's additive share of public words."""
+    if isinstance(side, bool):
+        return values if side else np.zeros_like(values)
+    tags: Words = side.constant(values)
+    return tags
+
+
+def constant_plane(side: Side, plane: Words) -> Words:
+    """Return this side's XOR share of a public plane; of tags, a word for each bit."""
+    if isinstance(side, bool):
+        return plane if side else np.zeros_like(plane)
+    return expand(plane) & side.delta
+
+
+def ones(side: Side) -> np.uint64:
+    """Return this side's XOR share of a word of ones; of tags, that of one bit."""
+    if isinstance(side, bool):
+        return ALL if side else np.uint64(0)
+    return side.delta
+
+
+def expand(plane: Words) -> Words:
+    """Return a word of zeros or ones for each bit of planes. plane: (.., w). Returns (.., 64 w)."""
+    bits = np.unpackbits(np.ascontiguousarray(plane).view(np.uint8), axis=-1, bitorder="little")
+    words: Words = -bits.astype(np.uint64)
+    return words
 
 
 def matmul(left: Words, right: Words) -> Words:
@@ -54,6 +100,18 @@ def unpack(plane: Words, count: int) -> Words:
     return np.unpackbits(plane.view(np.uint8), bitorder="little", count=count).astype(np.uint64)
 
 
+def split(plane: Words, count: int) -> Words:
+    """Return the first `count` bits of a plane of shares one by one, as words whose lowest bit counts."""
+    return unpack(plane, count)
+
+
+def pack(bits: Words) -> Words:
+    """Return planes of the lowest bits of words. bits: (.., 64 w). Returns (.., w)."""
+    low = (bits & ONE).astype(np.uint8)
+    planes: Words = np.packbits(low, axis=-1, bitorder="little").view(np.uint64)
+    return planes
+
+
 def monomials(planes: Words) -> Words:
     """Return all products of the bits of each digit of 4 bits. planes: (4 D, w). Returns (D, 15, w), set S at S - 1."""
     digits = planes.reshape(-1, 4, planes.shape[1])
@@ -65,7 +123,7 @@ def monomials(planes: Words) -> Words:
     return out
 
 
-def digits(public: Words, shares: Words, first: bool) -> tuple[Words, Words]:
+def digits(public: Words, shares: Words, first: Side) -> tuple[Words, Words]:
     """Return shares of [public digit < secret digit] and of equality, of all digits of 4 bits, without a message.
 
     public: planes of the public number, (4 D, w). shares: XOR shares of the secret's monomials, (D, 15, w).
@@ -73,7 +131,7 @@ def digits(public: Words, shares: Words, first: bool) -> tuple[Words, Words]:
     less = XOR over i of s_i secret_i PRODUCT over j > i of (s_j XOR secret_j).
     """
     flipped = ~public.reshape(-1, 4, public.shape[1])
-    equal = [ALL * np.uint64(first) ^ np.zeros_like(flipped[:, 0]), *(shares[:, subset] for subset in range(15))]
+    equal = [np.full_like(flipped[:, 0], ones(first)), *(shares[:, subset] for subset in range(15))]
     less = np.zeros_like(flipped[:, 0])
     for bit in (3, 2, 1, 0):
         s, size = flipped[:, bit], 1 << bit
@@ -83,16 +141,16 @@ def digits(public: Words, shares: Words, first: bool) -> tuple[Words, Words]:
     return less, equal[0]
 
 
-def fold(opened: Words, table: Words, first: bool) -> Words:
+def fold(opened: Words, table: Words, first: Side) -> Words:
     """Return a share of the product of E masked bits. opened: their masked values, (E, w). Returns (w,).
 
     table: shares of the products of their masks, (2^E - 1, w), set S at S - 1.
     """
-    shares = [np.full(opened.shape[1], ALL if first else 0, np.uint64), *table]
+    shares = [np.full(opened.shape[1], ones(first), np.uint64), *table]
     return _fold(opened, shares)
 
 
-def fold_group(opened: Words, table: Words, less: Words, equals: int, first: bool) -> Words:
+def fold_group(opened: Words, table: Words, less: Words, equals: int, first: Side) -> Words:
     """Return a share of [number < secret] of a group of digits, from masked digits.
 
     opened: masked equalities from the top digit down, then masked "less" of all digits but the top one, from above.
@@ -102,20 +160,20 @@ def fold_group(opened: Words, table: Words, less: Words, equals: int, first: boo
     """
     total = less.copy()
     place = (1 << equals) - 1
-    ones = np.full(opened.shape[1], ALL if first else 0, np.uint64)
+    one = np.full(opened.shape[1], ones(first), np.uint64)
     for c in range(opened.shape[0] - equals):
         size = 1 << (c + 1)
         masked = opened[equals + c]
-        sets = [masked & (table[s - 1] if s else ones) ^ table[place + s] for s in range(size)]
+        sets = [masked & (table[s - 1] if s else one) ^ table[place + s] for s in range(size)]
         total ^= _fold(opened[: c + 1], sets)
         place += size
     return total
 
 
-def select_narrow(d: Words, bits: Words, r: Words, rho: Words, rho_r: Words, base: Words, first: bool) -> Words:
+def select_narrow(d: Words, bits: Words, r: Words, rho: Words, rho_r: Words, base: Words, first: Side) -> Words:
     """Return base + a share of b (d - r). d: public, (n,); b = bit of `bits` XOR rho; r, rho, rho_r, base: shares."""
     chosen = rho * d - rho_r
-    whole = (d if first else np.uint64(0)) - r
+    whole = constant(first, d) - r
     return base + np.where(unpack(bits, d.size).astype(bool), whole - chosen, chosen)
 
 
@@ -131,14 +189,14 @@ def truncated_secret(y: Words, a: Words, b: Words) -> Words:
     return np.where((y >> np.uint64(63)).astype(bool), -b, b) - a
 
 
-def truncated(y: Words, a: Words, b: Words, fraction_bits: int, first: bool) -> Words:
+def truncated(y: Words, a: Words, b: Words, fraction_bits: int, first: Side) -> Words:
     """Return a share of y >> f, where y is masked: see `infer.truncate`."""
     secret = truncated_secret(y, a, b)
-    return secret + truncated_public(y, fraction_bits) if first else secret
+    return secret + constant(first, truncated_public(y, fraction_bits))
 
 
 def select_wide(
-    y: Words, bits: Words, material: tuple[Words, ...], base: Words, fraction_bits: int, first: bool
+    y: Words, bits: Words, material: tuple[Words, ...], base: Words, fraction_bits: int, first: Side
 ) -> Words:
     """Return base + a share of b (y >> f). material: shares of a, b, rho, rho a, rho b, each (n,)."""
     a, b, rho, rho_a, rho_b = material
@@ -149,7 +207,7 @@ def select_wide(
 
 
 def select_pair(
-    y0: Words, y1: Words, bits: Words, material: tuple[Words, ...], base: Words, fraction_bits: int, first: bool
+    y0: Words, y1: Words, bits: Words, material: tuple[Words, ...], base: Words, fraction_bits: int, first: Side
 ) -> Words:
     """Return base + shares of z0 + b (z1 - z0) with z = y >> f.
 
