@@ -133,3 +133,27 @@ def test_who_has_a_ticket_may_ask() -> None:
 def test_what_is_no_ticket_is_refused(data: bytes) -> None:
     with infer.local() as world, pytest.raises(DataError, match="no ticket of a shared model"):
         world.admit(data)
+
+
+def test_the_form_of_comparisons_follows_the_round_trip() -> None:
+    graph = dense(20, 16, 10)
+    x = inputs(graph, 1)
+    forms: list[str] = []
+
+    def tap(_sender: str, to: str, message: object) -> tuple[object, ...]:
+        if isinstance(message, Prepare) and to == "dealer":
+            forms.append(message.comparison)
+        return (message,)
+
+    with infer.local(tap=tap) as world:  # type: ignore[arg-type]
+        secret_model = world.share_model(graph)
+        expected = reference.forward(graph, x).argmax(axis=1)
+        np.testing.assert_array_equal(secret_model.predict(x), expected)
+        assert secret_model.stats is not None
+        assert secret_model.stats.round_trip_s > 0
+        world.round_trip_s = 0.04
+        np.testing.assert_array_equal(secret_model.predict(x), expected)
+        world.share_model(graph, comparison="boolean").predict(x)
+        world.share_model(graph, comparison="fss").predict(x)
+    assert forms[0] == "boolean"
+    assert forms[1:] == ["fss", "boolean", "fss"]

@@ -12,8 +12,10 @@ the operating system. Logits tell about the model what classes do not: enough of
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,9 +26,11 @@ from ridotto.core.rng import OsRng, Rng
 from ridotto.errors import DataError, LocalProtocolError
 from ridotto.infer.argmax import classes_of
 from ridotto.infer.calibrate import calibrate
+from ridotto.infer.compare import Form
 from ridotto.infer.convert import to_graph
 from ridotto.infer.ends import channels_last
 from ridotto.infer.fixed import Fixed, share
+from ridotto.infer.fss_choice import Choice, choose
 from ridotto.infer.graph import Architecture
 from ridotto.infer.kernels.plain import Words, words_of
 from ridotto.infer.mail import Link, Mail
@@ -63,12 +67,14 @@ class Stats:
     offline_s: from asking until both parties were ready: dealing, sending and preparing; of a session that was kept
     ready, only what was still to wait. online_s: from naming the input until both shares of the answer were here.
     rounds: messages each way between the parties. sent_bytes: what the parties sent to each other, online.
+    round_trip_s: the least between the parties that was seen so far, 0 before any was.
     """
 
     offline_s: float
     online_s: float
     rounds: int
     sent_bytes: int
+    round_trip_s: float = 0.0
 
 
 class World:
@@ -81,6 +87,7 @@ class World:
     def __init__(self, link: Link, rng: Rng | None = None) -> None:
         self._link, self._mail = link, Mail(link)
         self._rng = rng or OsRng()
+        self.round_trip_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +114,7 @@ class World:
         self._link.check()
 
     def share(
-        self, thing: Any, *, examples: ArrayLike | None = None, fixed: Fixed | None = None
+        self, thing: Any, *, examples: ArrayLike | None = None, fixed: Fixed | None = None, comparison: Choice = "auto"
     ) -> SecretModel | SecretInput:
         """Share a model or an input: an array-like is an input, everything else a model.
 
@@ -115,14 +122,18 @@ class World:
         """
         if isinstance(thing, (list, tuple)) or (hasattr(thing, "shape") and hasattr(thing, "dtype")):
             return self.share_input(thing, fixed=fixed)
-        return self.share_model(thing, examples=examples, fixed=fixed)
+        return self.share_model(thing, examples=examples, fixed=fixed, comparison=comparison)
 
-    def share_model(self, model: Any, *, examples: ArrayLike | None = None, fixed: Fixed | None = None) -> SecretModel:
+    def share_model(
+        self, model: Any, *, examples: ArrayLike | None = None, fixed: Fixed | None = None, comparison: Choice = "auto"
+    ) -> SecretModel:
         """Share a model: a `Graph`, an `nn.Module` (with examples), an ONNX file, a scikit-learn estimator.
 
         examples: inputs like those to come, (batch, *input shape): the model is checked on them to leave head-room on
         every wire, and k is chosen (`calibrate`). fixed: take this encoding; the check is against it. With neither,
-        the encoding has 33 compared bits, and nothing but weights and inputs is checked.
+        the encoding has 33 compared bits, and nothing but weights and inputs is checked. comparison: "boolean" sends
+        least, "fss" takes fewer rounds and more material, "auto" takes what is faster at the round-trip time that
+        queries so far have seen (`fss_choice`).
         Raises DataError or PlanError, naming the layer, if it does not fit.
         """
         graph = to_graph(model, examples)
@@ -144,7 +155,7 @@ class World:
         self._mail.send(one, ShareModel(name, encoded, fixed, None, buffer(words)))
         self._mail.collect(name, Ready)
         self._mail.close(name)
-        return SecretModel(self, name, graph.architecture, fixed)
+        return SecretModel(self, name, graph.architecture, fixed, comparison)
 
     def admit(self, ticket: bytes) -> SecretModel:
         """Return the model that a ticket stands for, which another client shared and still keeps there.
@@ -178,11 +189,19 @@ class World:
     def ask(self, model: SecretModel, batch: int, output: Output) -> bytes:
         """Have one session dealt and prepared, without waiting for it; return its name."""
         session = self._rng.bytes(NAME_BYTES)
-        message = Prepare(session, model.name, batch, output)
+        message = Prepare(session, model.name, batch, output, self._form(model, batch, output))
         self._mail.open(session)
         for name in (self._link.dealer, *self._link.parties):
             self._mail.send(name, message)
         return session
+
+    def _form(self, model: SecretModel, batch: int, output: Output) -> Form:
+        if model.comparison != "auto":
+            return model.comparison
+        if not self.round_trip_s:
+            return "boolean"
+        # To the next power of two: the choice is kept, and not made again for every query.
+        return _faster(Plan(model.architecture, model.fixed, batch, output), math.frexp(self.round_trip_s)[1])
 
     def wait(self, session: bytes) -> None:
         """Wait until a session is ready. Raises PeerProtocolError or UnreachableError, naming whose fault it is."""
@@ -203,7 +222,10 @@ class World:
             self._mail.send(name, Begin(session, secret.name))
         answers = self._mail.collect(session, Answer)
         self._mail.close(session)
-        return answers, time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        seen = [answer.round_trip_s for answer in answers if answer.round_trip_s > 0]
+        self.round_trip_s = min([*seen, *([self.round_trip_s] if self.round_trip_s else [])], default=0.0)
+        return answers, seconds
 
     def forget(self, item: bytes) -> None:
         """Tell everybody that a model or an input is no longer needed."""
@@ -244,6 +266,7 @@ class SecretModel:
     name: bytes = field(repr=False)
     architecture: Architecture
     fixed: Fixed
+    comparison: Choice = "auto"
     stats: Stats | None = None
     _pools: dict[tuple[int, Output], Pool] = field(default_factory=dict, repr=False)
 
@@ -285,7 +308,7 @@ class SecretModel:
         answers, online_s = self.world.run(session, secret)
         pool.fill()
         sent = sum(answer.sent for answer in answers)
-        self.stats = Stats(offline_s, online_s, answers[0].rounds, sent)
+        self.stats = Stats(offline_s, online_s, answers[0].rounds, sent, self.world.round_trip_s)
         return answers
 
     def _pool(self, batch: int, output: Output) -> Pool:
@@ -343,3 +366,8 @@ class Classification:
         answers = self.model.query(self.secret, "class")
         zero, one = self.model.world.open(answers, words_of(batch * classes))
         return classes_of(zero ^ one, batch, classes)
+
+
+@lru_cache(maxsize=256)
+def _faster(plan: Plan, exponent: int) -> Form:
+    return choose(plan, math.ldexp(0.75, exponent))
