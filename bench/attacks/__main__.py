@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
         "--data", required=True, help="mnist.npz or its folder; bench/simulation/README.md says where from"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer victims, rounds and models: some two minutes in all"
+        "--quick", action="store_true", help="fewer victims, rounds and models: some three minutes in all"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="results", help="folder for the JSON and the pictures")

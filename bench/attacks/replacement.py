@@ -211,11 +211,10 @@ def direction(vector: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Clean:
-    """Hold what a plan does if nobody lies. before: the model before the last rounds; left_out: share of the groups."""
+    """Hold what a plan does if nobody lies. before: the model before the last rounds."""
 
     outcome: Outcome
     before: Vector
-    left_out: float
 
 
 def honest(task: Task, plan: ridotto.Plan) -> Clean:
@@ -225,7 +224,7 @@ def honest(task: Task, plan: ridotto.Plan) -> Clean:
     last = federation.run(range(task.rounds - LATE + 1, task.rounds + 1))
     if last.outcome is None or first.failed or last.failed:
         raise DataError(f"{first.failed + last.failed} rounds failed, and nobody lies")
-    return Clean(last.outcome, before, float(np.mean(first.left_out + last.left_out)))
+    return Clean(last.outcome, before)
 
 
 def attacked(task: Task, plan: ridotto.Plan, attack: Attack, clean: Clean, *, late: bool) -> Course:
@@ -285,11 +284,10 @@ def cells(found: list[Course], plan: ridotto.Plan) -> list[Value]:
 
 def notes(task: Task, plans: dict[str, ridotto.Plan], clean: dict[str, Clean]) -> tuple[str, ...]:
     without = percent(max(found.outcome.backdoor for found in clean.values()))
-    left_out = percent(max(found.left_out for found in clean.values()))
     return (
         f"{len(task.clients)} clients, {len(task.clients[0][1])} digits each, {task.trainer.layout.length:,} "
         f"parameters, {task.rounds} rounds; clip {CLIP:g}. One seed. If nobody lies, {without} of images with the "
-        f"square at most are taken for 0, and {left_out} of the groups are left out. Groups left out: of rounds that "
-        "made a model; failed rounds keep the old one.",
+        "square at most are taken for 0. Rounds are of both attacks together. Groups left out: of rounds that made a "
+        "model; failed rounds keep the old one.",
         *(f"{name}: {plan.protection()}" for name, plan in plans.items() if plan.robust is not None),
     )
