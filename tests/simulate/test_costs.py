@@ -11,7 +11,7 @@ import pytest
 import ridotto
 from ridotto.core.tensors import write_model
 from ridotto.errors import ConfigError, RoundFailedError
-from ridotto.rounds.plan import Ideal, Pairwise, Plan, Risk
+from ridotto.rounds.plan import Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.simulate.costs import UNIT_COSTS, ModelledRound, modelled_round, stages
 from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut
 from ridotto.simulate.message_sizes import index_excess
@@ -21,6 +21,8 @@ PROTOCOLS = {
     "ideal": Ideal(),
     "one session": Pairwise(),
     "shards": Pairwise(shard_size=8),
+    "oneshot": Oneshot(),
+    "oneshot shards": Oneshot(shard_size=8),
     "sparse": Pairwise(graph="sparse", corrupt=0.02, drop_out=0.02),
 }
 
@@ -61,7 +63,7 @@ def check_against_machines(plan: Plan, members: int, gone: dict[int, str]) -> No
     assert row["bytes_down"] == round((model.bytes_down + downloads) / members)
 
 
-@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards"])
+@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards", "oneshot", "oneshot shards"])
 @pytest.mark.parametrize("members", [6, 17])
 def test_equals_the_machines_whoever_leaves_before_whichever_message(protocol, members):
     plan = make_plan(protocol, members)
@@ -70,7 +72,7 @@ def test_equals_the_machines_whoever_leaves_before_whichever_message(protocol, m
             check_against_machines(plan, members, dict.fromkeys(range(count), kind))
 
 
-@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards"])
+@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards", "oneshot", "oneshot shards"])
 def test_equals_the_machines_when_members_leave_in_all_phases(protocol):
     plan = make_plan(protocol, 19)
     order = kinds(plan)
@@ -98,6 +100,17 @@ def test_counts_the_bytes_of_large_indices():
     downloads = model.trained * len(write_model(result.vector, result.layout))
     assert row["bytes_up"] == pytest.approx(model.bytes_up / 140, rel=1e-3)
     assert row["bytes_down"] == pytest.approx((model.bytes_down + downloads) / 140, rel=1e-3)
+
+
+def test_equals_the_machines_with_a_small_committee():
+    """Model and machines draw other seats; while nobody leaves, that shows nowhere."""
+    plan = Plan(cohort=30, minimum=5, protocol=Oneshot(committee=9), max_examples=30, metrics={"loss": 64.0})
+    check_against_machines(plan, 30, {})
+
+
+def test_counts_the_bytes_of_large_indices_of_seats():
+    plan = Plan(cohort=131, minimum=90, protocol=Oneshot(committee=140), max_examples=131, metrics={"loss": 64.0})
+    check_against_machines(plan, 131, {3: "Contribution", 130: "MemberKey"})
 
 
 def test_members_whose_neighbours_left_are_lost_with_them():
@@ -169,7 +182,7 @@ def test_masks_of_lost_members_are_work_for_the_coordinator():
     assert torn.coordinator_cpu_s - whole.coordinator_cpu_s == pytest.approx(470 * 0.355e-3, rel=0.5)
 
 
-@pytest.mark.parametrize("protocol", [Ideal(), Pairwise()])
+@pytest.mark.parametrize("protocol", [Ideal(), Pairwise(), Oneshot()])
 def test_a_hundred_thousand_members_take_no_time(protocol):
     plan = Plan(cohort=100_000, protocol=protocol, i_know=(Risk.NO_PROTECTION,))
     gone = np.random.default_rng(1).integers(0, len(kinds(plan)) + 1, 100_000).astype(np.int8)

@@ -10,7 +10,7 @@ frames take them, the model's download excluded. Tests hold `modelled_round` to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,10 +34,12 @@ from ridotto.secagg.messages import (
 from ridotto.secagg.session import FailureCode
 from ridotto.simulate.courses import Course, ideal_course, pairwise_course
 from ridotto.simulate.faults import ANNOUNCE, SENT
-from ridotto.simulate.message_sizes import announce_bytes, closed_bytes, message_bytes, sizes, vector_bytes
+from ridotto.simulate.message_sizes import Counts, announce_bytes, closed_bytes, message_bytes, sizes, vector_bytes
+from ridotto.simulate.oneshot_course import OneshotCourse, oneshot_courses, oneshot_cpu
 
-ROUND_TRIPS = {"ideal": 1, "pairwise": 5}
-"""How often a participant waits for the coordinator to have heard everyone, by protocol."""
+ROUND_TRIPS = {"ideal": 1, "pairwise": 5, "oneshot": 5}
+"""How often a participant waits for the coordinator to have heard everyone, by protocol. In `oneshot` only those with a
+seat on the committee do, but they are waited for."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class UnitCosts:
     """A byte of a vector to put into a frame or to take out of one."""
     pair_s: float = 2e-5
     """Everything else that a participant does for each of its neighbours, and Python's part in it."""
+
+    encrypt_s: float = 6.4e-8
+    """A coefficient of a ciphertext to make."""
+    fold_cipher_s: float = 2.8e-10
+    """A coefficient of a ciphertext to add to a sum."""
+    open_cipher_s: float = 6e-8
+    """A coefficient of a sum of ciphertexts to open."""
+    key_s: float = 2.9e-3
+    """A lattice key to draw and to share, and the noise's tables."""
+    parcel_s: float = 3.5e-5
+    """Everything else that a seat does for each parcel, and Python's part in it."""
 
     def scaled(self, factor: float) -> UnitCosts:
         """Return the costs on a processor that takes `factor` times as long."""
@@ -171,22 +184,19 @@ def modelled_round(
     graph. Raises RoundFailedError, as the machines do, if the members are too few for one session; PlanError if no
     sparse graph over them is safe.
     """
-    if plan.protocol_name not in ROUND_TRIPS:
-        raise ConfigError(f'the costs of {plan.protocol_name} are not modelled: take secure_sum="machines"')
     far = gone if isinstance(gone, np.ndarray) else stages(plan, members, gone)
     shards = max(1, plan.sessions_of(members))
     if members // shards < plan.least or members < plan.quorum:
         raise RoundFailedError("TOO_FEW", f"{members} participants are there, a session needs {plan.least}")
+    if plan.protocol_name == "oneshot":
+        return _oneshot_round(plan, size, far, shards, (number, name_bytes), units, seed)
     if plan.protocol_name == "ideal":
         course = ideal_course(plan, far, shards)
     else:
         course = pairwise_course(plan, far, shards, seed)
     failures = {int(shard): _failure(plan, course, int(shard), name_of) for shard in np.flatnonzero(course.failed)}
     failure = "; ".join(failures.values()) if len(failures) == shards else ""
-    announced = np.array([announce_bytes(plan, size, int(n), number, name_bytes) for n in _both(course.size)])
-    # A shard's own number is part of its session: one byte more from 128 on, two from 256 on.
-    shard = np.arange(shards)
-    announce = announced[(course.size > course.size.min()).astype(int)] + (shard >= 1 << 7) + (shard >= 1 << 8)
+    announce = _announced(plan, size, course.size, number, name_bytes)
     up, down = _traffic(plan, course, announce, vector_bytes(plan, size), closed_bytes(failure))
     coordinator, participants = _cpu(plan, course, size, up + down, units)
     return ModelledRound(
@@ -203,6 +213,57 @@ def modelled_round(
         participant_cpu_s=participants,
         protocol=plan.protocol_name,
     )
+
+
+def _oneshot_round(
+    plan: Plan,
+    size: int | Layout,
+    far: NDArray[np.int8],
+    shards: int,
+    named: tuple[int, int],
+    units: UnitCosts,
+    seed: int,
+) -> ModelledRound:
+    """Compute a round of `oneshot`, session by session. named: the round's number, and the bytes of a member's name."""
+    members, pipeline = len(far), Pipeline(plan, size)
+    courses = list(oneshot_courses(plan, pipeline, far, shards, seed))
+    counts = np.array([len(course.told) for course in courses])
+    failures = {shard: course.failure for shard, course in enumerate(courses) if course.failed}
+    failure = "; ".join(failures.values()) if len(failures) == shards else ""
+    told, end = (np.array([int(some.sum()) for some in lists]) for lists in _lists(courses))
+    down = int(np.sum(told * _announced(plan, size, counts, *named)) + end.sum() * closed_bytes(failure))
+    included, lost, was_told = np.zeros(members, np.bool_), np.zeros(members, np.int8), np.zeros(members, np.bool_)
+    work = [oneshot_cpu(course, pipeline, units) for course in courses]
+    for shard, course in enumerate(courses):
+        included[shard::shards] = course.in_sum & (not course.failed)
+        lost[shard::shards], was_told[shard::shards] = course.lost_before, course.told
+    return ModelledRound(
+        included=included,
+        failure=failure,
+        session_failures=failures,
+        lost_before=lost,
+        bytes_up=sum(course.up for course in courses),
+        bytes_down=down + sum(course.down for course in courses),
+        messages=int(told.sum() + end.sum()) + sum(course.spoken for course in courses),
+        told=was_told,
+        waited_s=max(course.waited_s for course in courses),
+        coordinator_cpu_s=sum(coordinator for coordinator, _ in work),
+        participant_cpu_s=sum(participants for _, participants in work),
+        protocol=plan.protocol_name,
+    )
+
+
+def _lists(courses: Sequence[OneshotCourse]) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
+    return [course.told for course in courses], [course.heard_end for course in courses]
+
+
+def _announced(plan: Plan, size: int | Layout, counts: Counts, number: int, name_bytes: int) -> Counts:
+    """Return the bytes of every session's announcement. counts: members of each."""
+    announced = np.array([announce_bytes(plan, size, int(n), number, name_bytes) for n in _both(counts)])
+    # A shard's own number is part of its session: one byte more from 128 on, two from 256 on.
+    shard = np.arange(len(counts))
+    every: Counts = announced[(counts > counts.min()).astype(int)] + (shard >= 1 << 7) + (shard >= 1 << 8)
+    return every
 
 
 def _both(size: NDArray[np.int64]) -> tuple[int, ...]:

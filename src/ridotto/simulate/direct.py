@@ -26,7 +26,7 @@ from ridotto.rounds.vault import Vault
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
 from ridotto.simulate.downloads import Downloads
-from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
+from ridotto.simulate.faults import ANNOUNCE, FIRST, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
 from ridotto.simulate.job import Engine, round_nonce
 from ridotto.simulate.message_sizes import vector_bytes
 from ridotto.simulate.outcome import Outcome
@@ -98,7 +98,7 @@ class DirectRounds:
         if self._timing is not None:
             closing = self._closing(self._timing, number, positions)
             # Who does not report, or too late, is in nobody's sum: as if it had left before its first message.
-            first = SENT[self._vault.plan.protocol_name][0]
+            first = FIRST[self._vault.plan.protocol_name]
             gone = {int(rank): first for rank in np.flatnonzero(~closing.included)} | gone
         before = self._vault.model_digest.hex()
         modelled, answer, failure = self._summed(number, positions, gone, closing.failure if closing else "")

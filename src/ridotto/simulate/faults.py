@@ -39,6 +39,9 @@ SENT = {
 """What participants send in each protocol, in order: the messages that faults can name. In `oneshot` only those with a
 seat on the committee send all of them, the others their contribution."""
 
+FIRST = {"ideal": "Plain", "pairwise": "PublicKeys", "oneshot": "Contribution"}
+"""The first message of every participant that comes after the announcement."""
+
 
 @dataclass(frozen=True)
 class DropOut:

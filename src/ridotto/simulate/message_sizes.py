@@ -24,6 +24,7 @@ from ridotto.rounds.compression import TopK
 from ridotto.rounds.messages import Announce, Closed
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.sessions import with_committee
 from ridotto.secagg.messages import (
     COMMITMENTS_BYTES,
     Box,
@@ -115,7 +116,7 @@ def _announce_bytes(encoded: bytes, size: int | Layout, members: int, number: in
     width = max(name_bytes, len(str(members)))
     roster = tuple(Member(f"{index:0{width}}", index.to_bytes(32, "big")) for index in range(members))
     neighbours, threshold = plan.sparse(members)
-    session = Session(
+    session: Session = Session(
         protocol=plan.protocol_name,
         plan=_HASH,
         model=_HASH,
@@ -130,6 +131,9 @@ def _announce_bytes(encoded: bytes, size: int | Layout, members: int, number: in
         neighbours=neighbours,
         threshold=threshold,
     )
+    seats = plan.seats(members)
+    if seats:
+        session = with_committee(session, seats, Pipeline(plan, size))
     # Numbered names may need more digits than the names that they stand for have letters.
     surplus = len(msgspec.msgpack.encode("x" * width)) - len(msgspec.msgpack.encode("x" * name_bytes))
     return header_bytes(Announce(plan, session, _SIGNATURE)) - surplus * members
