@@ -58,7 +58,6 @@ def test_drop_outs_at_random_lose_whom_the_model_says() -> None:
     faults = (RandomDropOuts(0.2, "Contribution"),)
     secure, modelled = run(Oneshot(shard_size=8), faults=faults), run(Oneshot(shard_size=8), "modelled", faults)
     for one, other in zip(secure.table["lost"], modelled.table["lost"], strict=True):
-        assert one.count(",") > 0
         assert sorted(one.split(", ")) == sorted(other.split(", "))
     assert secure.vector.tobytes() == modelled.vector.tobytes()
 
