@@ -12,11 +12,15 @@ from ridotto.core.machine import Send, Wake
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Message
 from ridotto.errors import PeerProtocolError
+from ridotto.infer.authenticated import deal_model
 from ridotto.infer.dealer import Dealer
 from ridotto.infer.fixed import Fixed
+from ridotto.infer.macs import TagDealing
 from ridotto.infer.messages import (
     Begin,
+    BeginSealed,
     Dealt,
+    DealtModel,
     Forget,
     Hello,
     ModelSeed,
@@ -48,11 +52,14 @@ def message(draw: random.Random) -> Message:
     words = buffer(np.zeros(draw.choice((0, 2, 3, 6, 8, 16)), np.uint64))
     seed = draw.choice((None, IDS[0]))
     makers: list[Any] = [
-        lambda: NewModel(name, draw.choice((ENCODED, b"x")), Fixed()),
+        lambda: NewModel(name, draw.choice((ENCODED, b"x")), Fixed(), draw.choice((None, other))),
+        lambda: ShareModel(name, ENCODED, Fixed(), None, words, sealed=True),
+        lambda: DealtModel(name, *draw.choice((sealed_model(name, other), (other, other, words)))),
+        lambda: BeginSealed(name, words),
         lambda: ShareModel(name, ENCODED, Fixed(), seed, words if seed is None else buffer(None)),
         lambda: ModelSeed(name, other),
         lambda: ShareInput(name, draw.choice(((1, 3), (2, 3), (2, 4))), seed, words if seed is None else buffer(None)),
-        lambda: Prepare(name, other, plan.batch, plan.output),
+        lambda: Prepare(name, other, plan.batch, plan.output, seal=draw.choice((None, other))),
         lambda: Dealt(name, digest, draw.choice((walk(plan), other)), other, draw.choice((words, corrections(plan)))),
         lambda: Hello(name, digest, draw.choice((walk(plan), Walk().digest(), other))),
         lambda: Begin(name, other),
@@ -72,6 +79,12 @@ def dealt(plan: Plan) -> Dealing:
 
 def corrections(plan: Plan) -> memoryview:
     return buffer(dealt(plan).messages()[1])
+
+
+def sealed_model(name: bytes, seal: bytes) -> tuple[bytes, bytes, memoryview]:
+    dealing = TagDealing(insecure_seeded_rng(1), name, None, seal)
+    deal_model(dealing, GRAPH.architecture)
+    return dealing.walk.digest(), dealing.seeds[0], buffer(dealing.messages()[1])
 
 
 def walk(plan: Plan) -> bytes:

@@ -2,7 +2,7 @@
 
 Every bit that a party receives is masked afresh in each query. For two very different inputs we count ones at every
 place of all that it receives, over many queries, and compare the two samples with each other and with a fair coin by
-chi-square, all places together. False alarms: each of the 12 statistics is too large with probability 1e-6 if the
+chi-square, all places together. False alarms: each of the 18 statistics is too large with probability 1e-6 if the
 protocol is right; seeds are fixed, so a run that passes always passes.
 """
 
@@ -15,11 +15,13 @@ import pytest
 
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.infer.fixed import Fixed
-from tests.infer.models import inputs, tiny_images
+from tests.infer.models import dense, inputs, tiny_images
+from tests.infer.sealed_parties import Sealed
 from tests.infer.two_parties import classify
 
 QUERIES = 60
 GRAPH = tiny_images()
+SMALL = dense(2, 2, 2)
 BATCH = 64
 """Fills every word of every plane, so that all bits of all messages are masked ones."""
 
@@ -30,13 +32,24 @@ FALSE_ALARM_SIGMAS = 4.9
 def counts(x: Any, seed: int, form: str) -> tuple[np.ndarray, np.ndarray]:
     """Count ones at each place of what each party receives in all rounds, over all queries."""
     total: list[Any] = [0, 0]
+    sealed = Sealed(SMALL, Fixed(), insecure_seeded_rng(1)) if form == "malicious" else None
     for query in range(QUERIES):
         views: tuple[list[Any], list[Any]] = ([], [])
-        classify(GRAPH, x, "class", insecure_seeded_rng(seed + query), Fixed(), views, form)
+        if sealed is None:
+            classify(GRAPH, x, "class", insecure_seeded_rng(seed + query), Fixed(), views, form)
+        else:
+            sealed.query(x, "class", str(seed + query), views=views)
         for party in range(2):
             received = np.concatenate([message.reshape(-1) for message in views[party]])
             total[party] = total[party] + np.unpackbits(received.view(np.uint8)).astype(np.int64)
     return total[0], total[1]
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> None:
+    """Hold both samples to a fair coin, and to each other."""
+    assert from_fair(a) < FALSE_ALARM_SIGMAS
+    assert from_fair(b) < FALSE_ALARM_SIGMAS
+    assert normal(float(((a - b) ** 2 / (QUERIES / 2)).sum()), a.size) < FALSE_ALARM_SIGMAS
 
 
 def from_fair(count: np.ndarray) -> float:
@@ -54,9 +67,15 @@ def test_views_on_two_inputs_have_the_same_distribution(form: str) -> None:
     zeros, large = np.zeros((BATCH, 1, 6, 6), np.float32), 50 * np.abs(inputs(GRAPH, BATCH))
     for a, b in zip(counts(zeros, 0, form), counts(large, QUERIES, form), strict=True):
         assert a.size == b.size > 100_000
-        assert from_fair(a) < FALSE_ALARM_SIGMAS
-        assert from_fair(b) < FALSE_ALARM_SIGMAS
-        assert normal(float(((a - b) ** 2 / (QUERIES / 2)).sum()), a.size) < FALSE_ALARM_SIGMAS
+        compare(a, b)
+
+
+def test_views_of_authenticated_queries_have_the_same_distribution() -> None:
+    """Openings, their upper halves, commitments and nonces."""
+    zeros, large = np.zeros((BATCH, 2), np.float32), 50 * np.abs(inputs(SMALL, BATCH))
+    for a, b in zip(counts(zeros, 0, "malicious"), counts(large, QUERIES, "malicious"), strict=True):
+        assert a.size == b.size > 50_000
+        compare(a, b)
 
 
 def test_the_check_sees_one_word_in_a_thousand_that_is_not_masked() -> None:

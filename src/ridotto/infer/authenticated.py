@@ -14,12 +14,13 @@ W + r_W, b + r_b, x + r_x with masks r from the seed. So all that parties have s
     [6]  round: nonces. Each party computes the other's commitment from its own z
     [7]  the masked output goes to the client, from both parties, who must say the same
 
-Soundness: a party that opens anything wrong passes [6] with probability at most 2^-64, plus that of breaking SHA-256 as
-a commitment. Nothing depends on secrets: openings are masked by fresh uniform masks whatever was opened before, and
-whether [6] fails depends on the deviation alone. So the abort itself tells nothing (no selective failure). After one,
-the model and its keys are forgotten: a nonce that was told would let 2^64 hashes find a key.
+Soundness: a party that opens a word or bit wrong in [1] passes [6] with probability at most 2^-64, plus that of
+breaking SHA-256 as a commitment. Upper halves that are wrong in [3] matter to nobody: some pass, and change nothing.
+Nothing depends on secrets: openings are masked by fresh uniform masks whatever was opened before, and whether [6] fails
+depends on deviation and keys alone. So an abort tells nothing of inputs or model (no selective failure). After one, the
+model and its keys are forgotten: a nonce that was told would let 2^64 hashes find a key.
 Source: the check of Cramer et al., "SPDZ2k", CRYPTO 2018. We differ in comparing all tags and not a combination of
-them, and in sending the upper halves of openings later, in [3], so that 128-bit arithmetic happens once, after the query.
+them, and in sending the upper halves of openings later, in [3], so that 128-bit arithmetic happens after the query.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ from ridotto.infer.macs import RING, Keys, Replayed, TagDealing, Tagger, TagMate
 from ridotto.infer.model import slots
 from ridotto.infer.program import Program
 from ridotto.infer.streams import Stream
-from ridotto.infer.wires import LayerShares, ModelShares, Prepared
+from ridotto.infer.wires import LayerShares, Masks, ModelShares, Prepared
+
+
+class TagMismatchError(PeerProtocolError):
+    """What a party opened does not fit its tags."""
+
 
 DOMAIN = b"ridotto/1 infer tags\x00"
 NONCE_WORDS = 4
@@ -130,7 +136,7 @@ def prepare(material: TagMaterial, program: Program, model: SealedModel) -> Seal
     return SealedSession(prepared, tags, nonce)
 
 
-def deal(dealing: TagDealing, program: Program, masks: dict[str, Words]) -> None:
+def deal(dealing: TagDealing, program: Program, masks: Masks) -> None:
     """Dealer: write the material of one query."""
     dealing.own(NONCE_WORDS)
     program.deal(dealing, masks)
@@ -141,7 +147,7 @@ def run(
 ) -> Generator[Words, Words, Words]:
     """Party: [1] to [6]; return the masked output. sealed: x + r_x. Uses `session` up.
 
-    Raises PeerProtocolError, naming the peer, if what it opened does not fit its tags.
+    Raises TagMismatchError, naming the peer, if what it opened does not fit its tags.
     """
     first = model.tagger.first
     seen: list[tuple[Words, Words]] = []
@@ -158,7 +164,7 @@ def run(
     promise = yield _commitment(first, session.nonce, context)
     nonce = yield session.nonce
     if not np.array_equal(promise, _commitment(not first, nonce, context)):
-        raise PeerProtocolError(peer, "what it opened does not fit its tags, or it has another input or model")
+        raise TagMismatchError(peer, "what it opened does not fit its tags, or it has another input or model")
     return output
 
 

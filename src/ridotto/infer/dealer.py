@@ -12,11 +12,14 @@ from ridotto.core.machine import Effect, Send
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message, sentence
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
+from ridotto.infer.authenticated import deal as deal_sealed
+from ridotto.infer.authenticated import deal_model
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import WIRE_LIMIT, Architecture
-from ridotto.infer.messages import Dealt, Failed, Forget, ModelSeed, NewModel, Prepare, buffer
+from ridotto.infer.macs import Keys, TagDealing
+from ridotto.infer.messages import Dealt, DealtModel, Failed, Forget, ModelSeed, NewModel, Prepare, buffer
 from ridotto.infer.model import draw_masks, row_length
-from ridotto.infer.program import Plan, Program, compile_plan
+from ridotto.infer.program import Plan, Program, Security, compile_plan
 from ridotto.infer.streams import SEED_BYTES, Dealing
 from ridotto.infer.wires import Masks
 
@@ -33,6 +36,7 @@ class _Model:
     architecture: Architecture
     fixed: Fixed
     masks: Masks
+    keys: Keys | None = None
 
 
 class Dealer:
@@ -93,22 +97,46 @@ class Dealer:
             raise PeerProtocolError(sender, f"malformed model: {error}") from error
         if (length := row_length(architecture)) > WIRE_LIMIT:
             raise PeerProtocolError(sender, f"shares a model of {length} words, at most {WIRE_LIMIT}")
+        if message.seal is not None:
+            return self._new_sealed(sender, message, architecture, message.seal)
         seeds = self._rng.bytes(SEED_BYTES), self._rng.bytes(SEED_BYTES)
         masks = draw_masks(seeds, message.model, architecture)
         self._models[message.model] = _Model(sender, architecture, message.fixed, masks)
         return [Send(party, ModelSeed(message.model, seed)) for party, seed in zip(self._parties, seeds, strict=True)]
 
+    def _new_sealed(self, sender: str, message: NewModel, architecture: Architecture, seal: bytes) -> list[Effect]:
+        dealing = TagDealing(self._rng, message.model, None, seal)
+        keys, masks = deal_model(dealing, architecture)
+        self._models[message.model] = _Model(sender, architecture, message.fixed, masks, keys)
+        walk = dealing.walk.digest()
+        return [
+            Send(party, DealtModel(message.model, walk, seed, buffer(words)))
+            for party, seed, words in zip(self._parties, dealing.seeds, dealing.messages(), strict=True)
+        ]
+
+    def _dealing(self, message: Prepare, model: _Model, program: Program) -> Dealing:
+        """Write the material of one query. message.seal: there if the model is sealed."""
+        if model.keys is None or message.seal is None:
+            dealing = Dealing(self._rng, message.session)
+            program.deal(dealing, model.masks)
+            return dealing
+        tagged = TagDealing(self._rng, message.session, model.keys, message.seal)
+        deal_sealed(tagged, program, model.masks)
+        return tagged
+
     def _prepare(self, sender: str, message: Prepare) -> list[Effect]:
         model = self._models.get(message.model)
         if model is None:
             return [Send(sender, Failed(message.session, sender, "names a model that the dealer does not know"))]
-        plan = Plan(model.architecture, model.fixed, message.batch, message.output, message.comparison)
+        if (model.keys is None) != (message.seal is None):
+            return [Send(sender, Failed(message.session, sender, "asks in another security mode than the model's"))]
+        security: Security = "semi-honest" if model.keys is None else "malicious"
+        plan = Plan(model.architecture, model.fixed, message.batch, message.output, message.comparison, security)
         try:
             program = self._program(plan)
         except PlanError as error:
             return [Send(sender, Failed(message.session, sender, sentence(error)))]
-        dealing = Dealing(self._rng, message.session)
-        program.deal(dealing, model.masks)
+        dealing = self._dealing(message, model, program)
         digests = plan.digest(), dealing.walk.digest()
         return [
             Send(party, Dealt(message.session, *digests, seed, buffer(words)))

@@ -9,8 +9,8 @@ secret that it shares it also shares a *tag*:
 
 All that parties compute between two openings is linear in dealt secrets, with public factors; a public number c has
 the tag alpha c, of which each party computes a share. So the same steps, run on tags, give shares of the tag of
-whatever was opened. Who opens something else, wrong by e, must also be wrong by alpha e in the tag. For words e is not zero mod
-2^64, so alpha e mod 2^128 has at least 2^65 values, all as likely; for bits there are 2^64.
+whatever was opened. Who opens something else, wrong by e, must also be wrong by alpha e in the tag. For words e is not
+zero mod 2^64, so alpha e mod 2^128 has at least 2^65 values, all as likely; for bits there are 2^64.
 
 A party's share v of a lifted word and its share m of the tag travel in one Python integer, v + m 2^512: additions and
 products with public words act on both, and 512 bits are room enough between two openings.

@@ -2,7 +2,7 @@
 
     once a model    client -> dealer    NewModel       shape of the model
                     client -> party     ShareModel     its share of the parameters
-                    dealer -> party     ModelSeed      its share of the masks of the weights
+                    dealer -> party     ModelSeed      its share of the masks of the weights; DealtModel if sealed
                     party <-> party     Hello, Opening masked weights
                     party -> client     Ready
     once an input   client -> party     ShareInput     its share of the numbers
@@ -10,7 +10,7 @@
                     dealer -> party     Dealt          seed and corrections
                     party <-> party     Hello          digests of plan and material: compared before anything else
                     party -> client     Ready          offline work is done
-                    client -> party     Begin          which input
+                    client -> party     Begin          which input; BeginSealed with the masked input itself
                     party <-> party     Opening        one a round
                     party -> client     Answer         its share of the output
     at any time     client -> party     Forget
@@ -46,21 +46,26 @@ Seed = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class NewModel(Message, frozen=True, tag=True):
-    """Client to dealer: a model of this shape will be shared."""
+    """Client to dealer: a model of this shape will be shared. seal: of its masks, if it is sealed (`authenticated`)."""
 
     model: Bytes32
     architecture: Encoded
     fixed: Fixed
+    seal: Seed | None = None
 
 
 class ShareModel(Message, frozen=True, tag=True):
-    """Client to party: its share of the parameters, as a seed (party 0) or as words (party 1); the other is empty."""
+    """Client to party: its share of the parameters, as a seed (party 0) or as words (party 1); the other is empty.
+
+    sealed: whether these are masked parameters instead, the same words for both parties.
+    """
 
     model: Bytes32
     architecture: Encoded
     fixed: Fixed
     seed: Seed | None
     values: memoryview
+    sealed: bool = False
 
 
 class ModelSeed(Message, frozen=True, tag=True):
@@ -68,6 +73,15 @@ class ModelSeed(Message, frozen=True, tag=True):
 
     model: Bytes32
     seed: Seed
+
+
+class DealtModel(Message, frozen=True, tag=True):
+    """Dealer to party: shares of the keys and of the masks of a sealed model, with tags. walk: as in `Dealt`."""
+
+    model: Bytes32
+    walk: Bytes32
+    seed: Seed
+    values: memoryview
 
 
 class ShareInput(Message, frozen=True, tag=True):
@@ -80,13 +94,17 @@ class ShareInput(Message, frozen=True, tag=True):
 
 
 class Prepare(Message, frozen=True, tag=True):
-    """Client to all: make everything ready for one query of this plan."""
+    """Client to all: make everything ready for one query of this plan.
+
+    seal: of the masks of input and output, for the dealer alone, if the model is sealed.
+    """
 
     session: Bytes32
     model: Bytes32
     batch: Batch
     output: Output
     comparison: Form = "boolean"
+    seal: Seed | None = None
 
 
 class Dealt(Message, frozen=True, tag=True):
@@ -124,6 +142,13 @@ class Begin(Message, frozen=True, tag=True):
 
     session: Bytes32
     tensor: Bytes32
+
+
+class BeginSealed(Message, frozen=True, tag=True):
+    """Client to party: compute with this masked input now, the same words for both parties."""
+
+    session: Bytes32
+    values: memoryview
 
 
 class Opening(Message, frozen=True, tag=True):
@@ -165,12 +190,14 @@ INFER_MESSAGES: tuple[type[Message], ...] = (
     NewModel,
     ShareModel,
     ModelSeed,
+    DealtModel,
     ShareInput,
     Prepare,
     Dealt,
     Hello,
     Ready,
     Begin,
+    BeginSealed,
     Opening,
     Answer,
     Forget,

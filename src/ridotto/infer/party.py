@@ -22,13 +22,15 @@ from dataclasses import dataclass
 from ridotto.core.machine import Effect, Send, Wake
 from ridotto.core.wire import Message, sentence
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
-from ridotto.infer.fixed import expand
-from ridotto.infer.graph import WIRE_LIMIT, Architecture
+from ridotto.infer.authenticated import TagMismatchError
+from ridotto.infer.graph import Architecture
 from ridotto.infer.kernels.plain import Words
 from ridotto.infer.messages import (
     Answer,
     Begin,
+    BeginSealed,
     Dealt,
+    DealtModel,
     Failed,
     Forget,
     Hello,
@@ -44,8 +46,8 @@ from ridotto.infer.messages import (
 from ridotto.infer.model import load, row_length, slots
 from ridotto.infer.program import Plan, Program, compile_plan
 from ridotto.infer.rounds import Conversation
-from ridotto.infer.sessions import ModelState, SessionState
-from ridotto.infer.streams import WORD_BYTES, Material, Walk
+from ridotto.infer.sessions import ModelState, Reader, SessionState, plan_of
+from ridotto.infer.streams import Walk
 from ridotto.infer.wires import ModelShares
 
 
@@ -76,6 +78,7 @@ class Party:
             raise LocalProtocolError("peer, dealer and clients must have different names")
         self._first, self._peer, self._dealer = first, peer, dealer
         self._clients = frozenset(clients)
+        self._reader = Reader(first, dealer)
         self._limits = limits or Limits()
         self._models: dict[bytes, ModelState] = {}
         self._sessions: dict[bytes, SessionState] = {}
@@ -141,9 +144,15 @@ class Party:
         match message:
             case ModelSeed(name, seed):
                 model = self._model(name, self._dealer, now)
-                if model.seed is not None:
+                if model.seed is not None or model.dealt is not None:
                     raise PeerProtocolError(self._dealer, "sends a second seed for a model")
                 model.seed = seed
+                return [*self._advance(name), Wake(model.until)]
+            case DealtModel(name):
+                model = self._model(name, self._dealer, now)
+                if model.seed is not None or model.dealt is not None or model.shares is not None:
+                    raise PeerProtocolError(self._dealer, "deals a model twice")
+                model.dealt = message
                 return [*self._advance(name), Wake(model.until)]
             case Dealt(name):
                 session = self._session(name, self._dealer, now)
@@ -163,6 +172,8 @@ class Party:
                 return self._prepare(sender, message, now)
             case Begin():
                 return self._begin(sender, message, now)
+            case BeginSealed():
+                return self._begin_sealed(sender, message, now)
             case Forget(item):
                 return self._forget(sender, item)
         raise PeerProtocolError(sender, f"sends a {type(message).__name__}, which is not for a party")
@@ -175,7 +186,10 @@ class Party:
         except DataError as error:
             raise PeerProtocolError(sender, f"malformed model: {error}") from error
         length = row_length(architecture)
-        row = self._share(sender, message.seed, message.values, (length,), message.model, "model")
+        if message.sealed:
+            row = words_from(message.values, length, sender, "sealed model")
+        else:
+            row = self._reader.share(sender, message.seed, message.values, (length,), message.model, "model")
         model = self._model(message.model, sender, now)
         if model.share is not None:
             raise PeerProtocolError(sender, "shares a model under the name of another")
@@ -187,28 +201,15 @@ class Party:
             raise PeerProtocolError(sender, "shares an input under the name of another")
         if len(self._inputs) >= self._limits.inputs:
             raise PeerProtocolError(sender, f"shares one input more than the {self._limits.inputs} that are kept here")
-        words = self._share(sender, message.seed, message.values, message.shape, message.tensor, "input")
+        words = self._reader.share(sender, message.seed, message.values, message.shape, message.tensor, "input")
         self._inputs[message.tensor] = sender, words
         return []
-
-    def _share(
-        self, sender: str, seed: bytes | None, values: memoryview, shape: tuple[int, ...], name: bytes, what: str
-    ) -> Words:
-        if (seed is not None) != self._first:
-            raise PeerProtocolError(sender, f"shares its {what} as the other party must get it")
-        if math.prod(shape) > WIRE_LIMIT:
-            raise PeerProtocolError(sender, f"shares its {what} of {math.prod(shape)} words, at most {WIRE_LIMIT}")
-        if seed is None:
-            return words_from(values, math.prod(shape), sender, f"share of the {what}").reshape(shape)
-        if values.nbytes:
-            raise PeerProtocolError(sender, f"shares its {what} both as a seed and as words")
-        return expand(seed, name, what, shape)
 
     def _prepare(self, sender: str, message: Prepare, now: float) -> list[Effect]:
         model = self._models.get(message.model)
         if model is None or model.shares is None or model.share is None or model.architecture is None:
             return [Send(sender, Failed(message.session, sender, "names a model that is not ready here"))]
-        plan = Plan(model.architecture, model.share.fixed, message.batch, message.output, message.comparison)
+        plan = plan_of(model.architecture, model, message)
         try:
             program = self._program(plan)
         except PlanError as error:
@@ -217,7 +218,9 @@ class Party:
         if session.client:
             raise PeerProtocolError(sender, "prepares a session under the name of another")
         session.client, session.plan, session.program, session.model = sender, plan, program, message.model
-        session.talk = Conversation(self._peer, message.session, plan.digest(), _input_size(plan))
+        session.sealed = model.sealed
+        first = None if model.sealed else plan.batch * math.prod(plan.architecture.input_shape)
+        session.talk = Conversation(self._peer, message.session, plan.digest(), first)
         return [*self._advance(message.session), Wake(session.until)]
 
     def _program(self, plan: Plan) -> Program:
@@ -231,20 +234,40 @@ class Party:
         session, held = self._sessions.get(message.session), self._inputs.get(message.tensor)
         if session is None or session.client != sender:
             return [Send(sender, Failed(message.session, sender, "begins a session that is not known here"))]
-        if not session.ready or session.prepared is None or session.program is None or session.talk is None:
-            raise PeerProtocolError(sender, "begins a session that is not ready, or twice")
-        plan = session.program.plan
-        shape = tuple(plan.architecture.input_shape)
-        expected = (plan.batch, *((shape[1], shape[2], shape[0]) if len(shape) == 3 else shape))
+        expected = self._begun(sender, session, sealed=False)
         if held is None or held[0] != sender:
             return self._fail(message.session, sender, "begins with an input that is not known here")
         if held[1].shape != expected:
             return self._fail(message.session, sender, f"begins with an input of shape {held[1].shape}, not {expected}")
-        # The session has no material any more: no second run, no error and no crash can meet it again.
-        prepared, session.prepared = session.prepared, None
+        return self._start(message.session, session, held[1], now)
+
+    def _begin_sealed(self, sender: str, message: BeginSealed, now: float) -> list[Effect]:
+        session = self._sessions.get(message.session)
+        if session is None or session.client != sender:
+            return [Send(sender, Failed(message.session, sender, "begins a session that is not known here"))]
+        shape = self._begun(sender, session, sealed=True)
+        words = words_from(message.values, math.prod(shape), sender, "sealed input").reshape(shape)
+        return self._start(message.session, session, words, now)
+
+    def _begun(self, sender: str, session: SessionState, *, sealed: bool) -> tuple[int, ...]:
+        """Return the shape of the input of a session that may begin. Raises PeerProtocolError if it may not."""
+        if not session.ready or session.prepared is None or session.program is None:
+            raise PeerProtocolError(sender, "begins a session that is not ready, or twice")
+        if sealed != (session.sealed is not None):
+            raise PeerProtocolError(sender, "begins a session of a sealed model with a shared input, or the reverse")
+        plan = session.program.plan
+        shape = tuple(plan.architecture.input_shape)
+        return (plan.batch, *((shape[1], shape[2], shape[0]) if len(shape) == 3 else shape))
+
+    def _start(self, name: bytes, session: SessionState, value: Words, now: float) -> list[Effect]:
+        if session.talk is None:
+            raise PeerProtocolError(session.client, "begins a session that is not ready")
         session.until = now + self._limits.wait_s
-        effects = session.talk.begin(session.program.run(self._first, prepared, held[1]), now)
-        return [*effects, *self._answer(message.session), Wake(session.until)]
+        try:
+            effects = session.talk.begin(self._reader.half(session, value, self._peer), now)
+        except PeerProtocolError as refused:
+            return self._fail(name, refused.peer, refused.why)
+        return [*effects, *self._answer(name), Wake(session.until)]
 
     def _forget(self, sender: str, item: bytes) -> list[Effect]:
         if item in self._inputs and self._inputs[item][0] == sender:
@@ -261,10 +284,21 @@ class Party:
         item = self._models.get(message.session) or self._sessions.get(message.session)
         if item is None or item.talk is None:
             raise PeerProtocolError(self._peer, "opens in a session that is not known here")
-        effects = item.talk.open(message, now)
+        try:
+            effects = item.talk.open(message, now)
+        except TagMismatchError as caught:
+            return self._caught(message.session, caught)
         if isinstance(item, SessionState):
             return [*effects, *self._answer(message.session)]
         return [*effects, *self._loaded(message.session, item)]
+
+    def _caught(self, name: bytes, caught: TagMismatchError) -> list[Effect]:
+        """End a session whose peer deviated, and its model: its keys may have become known to the peer."""
+        session = self._sessions.get(name)
+        effects = self._fail(name, caught.peer, caught.why)
+        if session is not None:
+            self._models.pop(session.model, None)
+        return effects
 
     def _advance(self, name: bytes) -> list[Effect]:
         try:
@@ -278,6 +312,13 @@ class Party:
         effects: list[Effect] = []
         if model.share is None or model.architecture is None or model.row is None:
             return effects
+        if model.share.sealed != (model.seed is None) and (model.seed is not None or model.dealt is not None):
+            raise PeerProtocolError(model.owner, "shares a model in one way, and has it dealt in another")
+        if model.dealt is not None:
+            dealt, model.dealt = model.dealt, None
+            model.sealed = self._reader.load(model, dealt)
+            model.shares, model.row = model.sealed.shares, None
+            return [Send(model.owner, Ready(name))]
         if model.talk is None and model.seed is not None:
             # Of the plans of a model, all that is known yet; batch and output are compared with each session.
             plan = Plan(model.architecture, model.share.fixed, 1, "logits")
@@ -302,23 +343,13 @@ class Party:
             return effects
         if session.dealt is not None:
             dealt, session.dealt = session.dealt, None
-            if dealt.plan != session.plan.digest():
-                raise PeerProtocolError(self._dealer, "dealt for another plan")
-            material = self._material(dealt)
-            prepared = session.program.prepare(material, self._shares(session.model))
-            if material.walk.digest() != dealt.walk:
-                raise PeerProtocolError(self._dealer, "dealt material in another order, or of other sizes")
-            session.prepared = prepared
+            self._reader.prepare(session, dealt, self._shares(session.model))
             effects.append(session.talk.hello(dealt.walk))
         if session.hello is not None and session.prepared is not None and not session.ready:
             session.talk.greet(session.hello)
             session.ready = True
             effects.append(Send(session.client, Ready(name)))
         return effects
-
-    def _material(self, dealt: Dealt) -> Material:
-        words = words_from(dealt.values, dealt.values.nbytes // WORD_BYTES, self._dealer, "material")
-        return Material(dealt.seed, dealt.session, words, first=self._first, dealer=self._dealer)
 
     def _shares(self, name: bytes) -> ModelShares:
         model = self._models.get(name)
@@ -366,7 +397,3 @@ class Party:
         item = self._sessions.pop(name, None) or self._models.pop(name, None)
         client = item.client if isinstance(item, SessionState) else item.owner if item is not None else ""
         return [Send(client, Failed(name, blame, sentence(why)))] if client else []
-
-
-def _input_size(plan: Plan) -> int:
-    return plan.batch * math.prod(plan.architecture.input_shape)

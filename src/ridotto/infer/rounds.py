@@ -21,7 +21,7 @@ class Conversation:
     before the first one is made: the peer may be one message ahead, and no more.
     """
 
-    def __init__(self, peer: str, session: bytes, plan: bytes, first_size: int) -> None:
+    def __init__(self, peer: str, session: bytes, plan: bytes, first_size: int | None) -> None:
         self.rounds = 0
         self.sent_bytes = 0
         self.greeted = False
@@ -70,6 +70,8 @@ class Conversation:
         effects = self._go_on(None)
         if self._early is not None and not self.done:
             early, self._early = self._early, None
+            if early.size != self._expected:
+                raise PeerProtocolError(self._peer, f"round 0 has {early.size} words, expected {self._expected}")
             effects += self._go_on(early)
         return effects
 
@@ -81,7 +83,8 @@ class Conversation:
             raise PeerProtocolError(self._peer, f"sends round {message.round}, expected round {self.rounds}")
         if self._early is not None:
             raise PeerProtocolError(self._peer, f"sends round {message.round} twice")
-        words = words_from(message.values, self._expected, self._peer, f"round {message.round}")
+        expected = message.values.nbytes // WORD_BYTES if self._expected is None else self._expected
+        words = words_from(message.values, expected, self._peer, f"round {message.round}")
         if self._half is None:
             self._early = words
             return []
