@@ -169,7 +169,9 @@ class Mini:
             if inbox.attempt != attempt or machine is None:
                 attempt, after = inbox.attempt, 0
                 rng = rng_of(self.name)
-                machine = ParticipantRound(self.name, identity(self.name), self.policy, self.coordinator, rng)
+                machine = ParticipantRound(
+                    self.name, identity(self.name), self.policy, self.coordinator, rng, serving=OsRng()
+                )
             for frame in inbox.frames:
                 after += 1
                 message, _ = CODEC.decode(frame, COORDINATOR)

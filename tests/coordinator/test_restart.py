@@ -80,7 +80,8 @@ class Scene:
         self.now = 1000.0
         policy = Policy(min_corrupt=0.0, min_participants=2, i_know=(Risk.SMALL_COHORT,))
         self.machines = {
-            name: ParticipantRound(name, identity(name), policy, COORDINATOR_KEY.public, rng_of(name)) for name in NAMES
+            name: ParticipantRound(name, identity(name), policy, COORDINATOR_KEY.public, rng_of(name), serving=OsRng())
+            for name in NAMES
         }
         self.start()
 

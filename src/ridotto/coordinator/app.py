@@ -25,6 +25,7 @@ from ridotto.coordinator.federation import Federation
 from ridotto.coordinator.refusals import RefusalError, RefusalKind, problem_of, refusal_of
 from ridotto.core.wire import PREFIX, Codec, digest
 from ridotto.errors import StorageError
+from ridotto.rounds.ciphers import parcels_bytes
 from ridotto.rounds.messages import messages_of_all
 from ridotto.rounds.service import (
     DELTAS_TYPE,
@@ -94,7 +95,7 @@ class _Service:
         self._codec = Codec(*messages_of_all(), attachment_limit=federation.vector_bytes)
         plan = federation.settings.plan
         members = min(plan.cohort, plan.session_limit)
-        self._header_limit = HEADER_BASE_BYTES + HEADER_MEMBER_BYTES * members
+        self._header_limit = HEADER_BASE_BYTES + HEADER_MEMBER_BYTES * members + parcels_bytes(plan)
         self._frame_limit = PREFIX.size + self._header_limit + federation.vector_bytes
 
     async def federation(self, request: Request) -> Response:

@@ -28,13 +28,15 @@ from ridotto.errors import LocalProtocolError, PeerProtocolError, StorageError
 from ridotto.rounds.messages import Applied, Apply, NotApplied, messages_of_all
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound
+from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.tasks import Fold, Open, Opened
 
 LONGEST_TALK = 16
 """Messages of one participant that one attempt takes. `pairwise` needs five; without a limit, a liar could fill the log
 with one refusal to take part after another."""
 
-_KINDS: tuple[type[Message], ...] = (*messages_of_all(), Opened, Applied, NotApplied)
+_KINDS: tuple[type[Message], ...] = (*messages_of_all(), Opened, Decrypted, Applied, NotApplied)
 _codec = Codec(*_KINDS)
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(functools.reduce(operator.or_, _KINDS))
 
@@ -50,12 +52,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Step:
     """Hold what one input led to.
 
-    row: to be logged; None if the input was a repetition. sent: (name, frame), in order. published: for watchers.
+    row: to be logged; None if the input was a repetition. settled: to be carried out after the folds. sent: (name,
+    frame), in order. published: for watchers.
     record: of the attempt, if it has ended.
     """
 
     row: LogRow | None = None
     folds: list[Fold] = field(default_factory=list)
+    settled: list[Settle] = field(default_factory=list)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     published: list[Any] = field(default_factory=list)
     record: RoundRecord | None = None
@@ -70,7 +74,7 @@ class LiveAttempt:
     def __init__(self, description: Description, identity: IdentityKey) -> None:
         self.description = description
         self.members = frozenset(member.name for member in description.attempt.members)
-        self.pending: deque[Open | Apply] = deque()
+        self.pending: deque[Open | OpenCiphers | Apply] = deque()
         self.record: RoundRecord | None = None
         self.now = description.started
         self._machine = CoordinatorRound(description.attempt, identity)
@@ -146,7 +150,9 @@ class LiveAttempt:
                     step.sent.append((to, self._encode(message)))
                 case Do(Fold() as task):
                     step.folds.append(task)
-                case Do(Open() | Apply() as task):
+                case Do(Settle() as task):
+                    step.settled.append(task)
+                case Do(Open() | OpenCiphers() | Apply() as task):
                     self.pending.append(task)
                 case Wake(at):
                     heapq.heappush(self._wakes, at)

@@ -4,6 +4,7 @@
     states/<sha256>                 the strategy's state that goes with the newest model
     sums/<sid>.<sha256>             a running sum; its name changes with its content
     deltas/<model>.<sha256>         what makes a model of the one before it
+    kept/<sid>.<sender>.<sha256>    a ciphertext that may have to be taken out of a sum; SHA-256 of its sender's name
 
 Every name holds the SHA-256 of the content, so a file is never overwritten with something else, and a damaged one is
 recognised. A file that a committed name points to is deleted only after another name was committed.
@@ -26,7 +27,8 @@ MODELS = "models"
 STATES = "states"
 SUMS = "sums"
 DELTAS = "deltas"
-FOLDERS = (MODELS, STATES, SUMS, DELTAS)
+KEPT = "kept"
+FOLDERS = (MODELS, STATES, SUMS, DELTAS, KEPT)
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TEMPORARY = ".part"
@@ -108,6 +110,12 @@ class Blobs:
         found = [f"{kind}/{path.name}" for path in (self.folder / kind).iterdir()]
         self.delete(name for name in found if name not in kept)
 
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all blobs of one kind, and delete files that were never finished."""
+        found = [path.name for path in (self.folder / kind).iterdir()]
+        self.delete(f"{kind}/{name}" for name in found if name.endswith(_TEMPORARY))
+        return [f"{kind}/{name}" for name in found if not name.endswith(_TEMPORARY)]
+
     def path(self, name: str) -> Path:
         """Return where a blob lies."""
         return self.folder / name
@@ -131,6 +139,11 @@ def delta_name(model: bytes, sha256: bytes) -> str:
 def sum_name(sid: bytes, sha256: bytes) -> str:
     """Return the name of the blob of a sum with this content."""
     return f"{SUMS}/{sid.hex()}.{sha256.hex()}"
+
+
+def kept_name(sid: bytes, sender: bytes, sha256: bytes) -> str:
+    """Return the name of the blob of a ciphertext. sender: SHA-256 of its name."""
+    return f"{KEPT}/{sid.hex()}.{sender.hex()}.{sha256.hex()}"
 
 
 def _write_whole(path: Path, data: Buffer) -> None:

@@ -23,13 +23,13 @@ import msgspec
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
 from ridotto.coordinator.blobs import MODELS, STATES, SUMS, Blobs, model_name, state_name
 from ridotto.coordinator.deltas import Deltas
+from ridotto.coordinator.kept import StoredCiphers
 from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
 from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.states import read_state, write_state
 from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
 from ridotto.coordinator.sums import StoredSums
-from ridotto.core.fixedpoint import container
 from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
 from ridotto.core.tensors import read_model
@@ -38,6 +38,7 @@ from ridotto.core.wire import Message, digest
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
 from ridotto.privacy.statement import PrivacyStatement
+from ridotto.rounds.ciphers import sum_dtype
 from ridotto.rounds.messages import Applied
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
@@ -145,11 +146,14 @@ class Conductor:
         self.run = run
         spent = read_spent(self._store.values(), run.attempt)
         self._ledger = Ledger(plan, self._layout, self.settings.rounds, spent)
-        self._sums = StoredSums(self._blobs, self._store.sums(), container(plan.bits))
+        self._sums = StoredSums(self._blobs, self._store.sums(), sum_dtype(plan))
+        self._kept = StoredCiphers(self._blobs)
         model = self._read_model(self.run.model)
         state = read_state(self._blobs.read(state_name(self.run.strategy), self.run.strategy))
         threads = os.cpu_count() or 1
-        self._vault = Vault(plan, self._layout, model, state, self._sums, threads=threads, noise=system_noise)
+        self._vault = Vault(
+            plan, self._layout, model, state, self._sums, threads=threads, noise=system_noise, kept=self._kept
+        )
         self._blobs.sweep(SUMS, self._store.sums().values())
         self._blobs.sweep(STATES, [state_name(self.run.strategy)])
         # A model that was never published has other noise on the same sum as the one that will be.
@@ -185,6 +189,7 @@ class Conductor:
         step = attempt.begin()
         self._ledger.charge()
         self._sums.clear()
+        self._kept.clear()
         self.attempt, self._lag = attempt, 0.0
         values = {ATTEMPT_KEY: msgspec.msgpack.encode(description), PRIVACY_KEY: self._ledger.value}
         return self._commit([step], run, values, clear_log=True)
@@ -194,7 +199,7 @@ class Conductor:
         attempt, now = self._running(), self.now(wall)
         steps: list[Step] = []
         refused: dict[int, RidottoError] = {}
-        vectors: defaultdict[bytes, list[Buffer]] = defaultdict(list)
+        vectors: defaultdict[bytes, list[tuple[str, Buffer]]] = defaultdict(list)
         for place, item in enumerate(batch):
             try:
                 step = attempt.receive(item.sender, item.message, item.frame, now)
@@ -207,11 +212,11 @@ class Conductor:
             for fold in step.folds:
                 if item.attachment is None:
                     raise LocalProtocolError("a vector is to be folded that did not come with its message")
-                vectors[fold.sid].append(item.attachment)
+                vectors[fold.sid].append((fold.sender, item.attachment))
         # Session by session, because only one sum is in memory; a sum does not depend on the order.
         for sid, attachments in vectors.items():
-            for attachment in attachments:
-                self._vault.fold(sid, attachment)
+            for sender, attachment in attachments:
+                self._vault.fold(sid, attachment, sender)
         outcome = self._commit(steps)
         outcome.refused = refused
         return outcome
@@ -247,6 +252,9 @@ class Conductor:
         clear_log: bool = False,
     ) -> Outcome:
         """Make the steps durable, then hand out what they say."""
+        for step in steps:
+            for task in step.settled:
+                self._vault.settle(task)
         outcome = Outcome()
         rows: list[LogRow] = []
         records: list[StoredRecord] = []
@@ -267,6 +275,7 @@ class Conductor:
                 outcome.ended = True
         if outcome.ended:
             self._sums.clear()
+            self._kept.clear()
         stored = dict(values or {})
         if run is not None:
             stored[RUN_KEY] = msgspec.msgpack.encode(run)
@@ -281,6 +290,7 @@ class Conductor:
         if change != Change():
             self._store.commit(change)
         self._sums.settle()
+        self._kept.settle()
         for model, number in models.items():
             self.deltas.publish(model, number, self._vault.most_deltas)
         if run is not None and run.strategy != self.run.strategy:

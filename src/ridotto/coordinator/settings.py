@@ -58,8 +58,6 @@ class FederationSettings:
                 f"{plan.algorithm.name} can only be simulated so far; a coordinator serves "
                 + " and ".join(SERVED_ALGORITHMS)
             )
-        if plan.protocol_name == "oneshot":
-            raise PlanError("oneshot can only be simulated so far: take pairwise")
         if plan.feeds_back:
             raise PlanError("error feedback can only be simulated so far: participants keep nothing between rounds")
         if plan.robust is not None and plan.robust.build().rooted:

@@ -124,7 +124,8 @@ class Participation:
         require_accounting(Spending(self._layout, self._state.spent), self._policy, info.plan)
         self._client.enrol(self.name, token)
         if self._state.seed is not None:
-            self._build_machine(self._state.seed)
+            # A seat on a committee is lost with the process that had it: one that was restored could release twice.
+            self._build_machine(self._state.seed, None)
             self._tell(self._state.frames, replay=True)
 
     def next_task(self) -> Task | None:
@@ -238,12 +239,12 @@ class Participation:
         if first and self._machine is None:
             seed = self._rng.bytes(SEED_BYTES)
             self._state.begin(self._attempt, seed)
-            self._build_machine(seed)
+            self._build_machine(seed, self._rng)
         if self._machine is not None:
             self._state.keep_frames(frames)
             self._tell(frames)
 
-    def _build_machine(self, seed: bytes) -> None:
+    def _build_machine(self, seed: bytes, serving: Rng | None) -> None:
         secret = SecretRng(seed).child("round")
         # What this attempt costs is not in it: told the same again after a kill, the machine must say the same.
         spending = Spending(self._layout, self._state.spent_before)
@@ -255,6 +256,7 @@ class Participation:
             secret,
             spending=spending,
             layout=self._layout,
+            serving=serving,
         )
         self._machine.start(self._clock.wall())
         self._idle = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,23 +12,93 @@ from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import Buffer
 from ridotto.crypto.lattice.fields import Shape
 from ridotto.crypto.lattice.parameters import PRIMES
+from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
 from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.plan import Oneshot, Plan
 from ridotto.rounds.protocol_settings import LARGEST_SHARD
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.ciphersum import SessionSum
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 
-Kept = MutableMapping[tuple[bytes, str], Buffer]
-"""Ciphertexts by (sid, sender) until their session's set is final. A driver with many participants hands in a mapping
-that writes to disk."""
-
 SUM_DTYPE = np.dtype(np.uint64)
 """Of running sums: residues mod both primes, one prime after the other; and of opened ones."""
+
+PREFIX_BYTES = 5
+"""What MessagePack puts before a parcel at most."""
+
+
+def sum_dtype(plan: Plan) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return what running sums of a plan are made of."""
+    return SUM_DTYPE if isinstance(plan.protocol, Oneshot) else container(plan.bits)
 
 
 def shape_of(pipeline: Pipeline) -> Shape:
     """Return how a plan's vectors lie in ring elements; no session is so large that it would change."""
     return Shape(pipeline.length, pipeline.plan.bits, pipeline.lanes.size, LARGEST_SHARD)
+
+
+def parcels_bytes(plan: Plan) -> int:
+    """Return how long the list of sealed shares in a contribution can be; 0 for protocols without."""
+    if not isinstance(plan.protocol, Oneshot):
+        return 0
+    sharing = plan.protocol.sharing(plan.largest_session)
+    return sharing.members * (sharing.share_bytes + SEAL_OVERHEAD_BYTES + PREFIX_BYTES)
+
+
+class Kept(Protocol):
+    """Keep ciphertexts until their session's set is final: of a driver with many participants, on disk."""
+
+    def keep(self, sid: bytes, sender: str, ciphertext: Buffer) -> None:
+        """Keep a ciphertext of a session."""
+
+    def kept(self, sid: bytes, sender: str) -> Buffer | None:
+        """Return a ciphertext, None if there is none."""
+
+    def forget(self, sid: bytes) -> None:
+        """Forget all of a session."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+
+class KeptInMemory:
+    """Keep ciphertexts in memory."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bytes, dict[str, Buffer]] = {}
+
+    def keep(self, sid: bytes, sender: str, ciphertext: Buffer) -> None:
+        """Keep a ciphertext of a session."""
+        self._sessions.setdefault(sid, {})[sender] = ciphertext
+
+    def kept(self, sid: bytes, sender: str) -> Buffer | None:
+        """Return a ciphertext, None if there is none."""
+        return self._sessions.get(sid, {}).get(sender)
+
+    def forget(self, sid: bytes) -> None:
+        """Forget all of a session."""
+        self._sessions.pop(sid, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sessions.clear()
+
+
+@dataclass(frozen=True)
+class _OfSession:
+    """Keep the ciphertexts of one session."""
+
+    all: Kept
+    sid: bytes
+
+    def keep(self, sender: str, ciphertext: Buffer) -> None:
+        self.all.keep(self.sid, sender, ciphertext)
+
+    def kept(self, sender: str) -> Buffer | None:
+        return self.all.kept(self.sid, sender)
+
+    def forget(self) -> None:
+        self.all.forget(self.sid)
 
 
 class CipherSums:
@@ -77,29 +149,3 @@ class CipherSums:
     def _read_lanes(self, total: IntVector) -> tuple[int, bool]:
         lanes = self._pipeline.read_lanes(total)
         return lanes.count, lanes.zero
-
-
-class _OfSession(MutableMapping[str, Buffer]):
-    """Show the kept ciphertexts of one session."""
-
-    def __init__(self, kept: Kept, sid: bytes) -> None:
-        self._kept = kept
-        self._sid = sid
-
-    def __getitem__(self, sender: str) -> Buffer:
-        return self._kept[self._sid, sender]
-
-    def __setitem__(self, sender: str, ciphertext: Buffer) -> None:
-        self._kept[self._sid, sender] = ciphertext
-
-    def __delitem__(self, sender: str) -> None:
-        del self._kept[self._sid, sender]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([sender for sid, sender in self._kept if sid == self._sid])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, sender: object) -> bool:
-        return (self._sid, sender) in self._kept

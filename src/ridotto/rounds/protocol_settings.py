@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ridotto.crypto.lattice.packed_shamir import Sharing
 from ridotto.errors import PlanError
 from ridotto.rounds.compression import quantizer
 from ridotto.rounds.settings import Settings, make_floats, refuse_huge
@@ -71,6 +72,10 @@ class Oneshot(Settings, frozen=True, kw_only=True, tag_field="name", tag="onesho
 
         Raises PlanError if so many seats could not agree without the corrupt ones.
         """
+        return self.sharing(members).members
+
+    def sharing(self, members: int) -> Sharing:
+        """Return how keys are shared in a session with so many members: C, t and rho. Raises PlanError as `seats`."""
         seats, corrupt = min(self.committee, members), corrupt_seats(self.corrupt_of(members))
         needed = corrupt + pack_of(seats, corrupt)
         if needed > seats:
@@ -79,12 +84,12 @@ class Oneshot(Settings, frozen=True, kw_only=True, tag_field="name", tag="onesho
                 f"{members}, who may all have seats) opens a sum with t + rho = {needed} members, where t + 2 rho > C; "
                 "there are fewer: take a larger committee, a smaller shard_size or a smaller corrupt"
             )
-        return seats
+        return Sharing(seats, corrupt, needed - corrupt)
 
     def spare(self, members: int) -> int:
         """Return how many of a session's seats may fall silent."""
-        seats, corrupt = self.seats(members), corrupt_seats(self.corrupt_of(members))
-        return seats - corrupt - pack_of(seats, corrupt)
+        sharing = self.sharing(members)
+        return sharing.members - sharing.needed
 
 
 def packed_bits(protocol: Oneshot, bits: int) -> int:

@@ -22,7 +22,7 @@ from ridotto.crypto.prg import add_masks
 from ridotto.errors import ConfigError, DataError, LocalProtocolError
 from ridotto.learn.strategy import State
 from ridotto.privacy.noise.words import Words
-from ridotto.rounds.ciphers import CipherSums, Kept
+from ridotto.rounds.ciphers import CipherSums, Kept, KeptInMemory
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.combine import Combined, added_up, by_rule
 from ridotto.rounds.downloads import most_deltas, rounded
@@ -64,7 +64,7 @@ class Vault:
     noise: for plans whose coordinator adds noise; it has no default, because noise that somebody can guess is none.
     expected: how many contributions a round has in the mean; then sums are divided by that and not by how many there
     were, as the accounting of Poisson samples asks. root: for robust rules that need the server's own update. kept: for
-    protocols whose ciphertexts may have to be taken out again; a dict by default.
+    protocols whose ciphertexts may have to be taken out again; memory by default.
     Raises DataError if the model does not fit its layout, ConfigError if population, noise or root are needed and not
     given.
     """
@@ -98,7 +98,7 @@ class Vault:
         self._expected = expected
         self._size: int | Layout = layout if self.algorithm.sums == 1 else self.algorithm.sums * layout.length
         self.sums: Sums = {} if sums is None else sums
-        self._kept: Kept = {} if kept is None else kept
+        self._kept: Kept = KeptInMemory() if kept is None else kept
         self._strategy = plan.optimiser.build()
         self._threads = threads
         self._population = population

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -24,12 +25,43 @@ ReadLanes = Callable[[IntVector], tuple[int, bool]]
 """Read the count and whether all zero lanes are zero from an opened sum."""
 
 
+class Keeper(Protocol):
+    """Keep the ciphertexts of one session until its set is final."""
+
+    def keep(self, sender: str, ciphertext: Buffer) -> None:
+        """Keep a ciphertext under its sender's name."""
+
+    def kept(self, sender: str) -> Buffer | None:
+        """Return a ciphertext, None if there is none of this sender."""
+
+    def forget(self) -> None:
+        """Forget all of them."""
+
+
+class InMemory:
+    """Keep ciphertexts in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Buffer] = {}
+
+    def keep(self, sender: str, ciphertext: Buffer) -> None:
+        """Keep a ciphertext under its sender's name."""
+        self._kept[sender] = ciphertext
+
+    def kept(self, sender: str) -> Buffer | None:
+        """Return a ciphertext, None if there is none of this sender."""
+        return self._kept.get(sender)
+
+    def forget(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+
+
 class SessionSum:
     """Hold the running sum of one session.
 
-    shape: of the session's vectors. total: residues, as `CipherSum.total`; None to begin. kept: ciphertexts by sender
-    until the set is final; a driver with many participants hands in a mapping that writes to disk. read_lanes: of the
-    opened sum.
+    shape: of the session's vectors. total: residues, as `CipherSum.total`; None to begin. keeper: of a
+    driver with many participants writes to disk. read_lanes: of the opened sum.
     """
 
     def __init__(
@@ -37,13 +69,13 @@ class SessionSum:
         shape: Shape,
         read_lanes: ReadLanes,
         total: Words | None = None,
-        kept: MutableMapping[str, Buffer] | None = None,
+        keeper: Keeper | None = None,
         loops: Loops = LOOPS,
     ) -> None:
         self._shape = shape
         self._read_lanes = read_lanes
         self._ciphers = CipherSum(shape, total, loops)
-        self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
+        self._keeper: Keeper = InMemory() if keeper is None else keeper
         self.opened: IntVector | None = None
 
     @property
@@ -53,7 +85,7 @@ class SessionSum:
 
     def fold(self, sender: str, ciphertext: Buffer) -> None:
         """Add a ciphertext, and keep it until the set is final. Its size was checked by the session's machine."""
-        self._kept[sender] = ciphertext
+        self._keeper.keep(sender, ciphertext)
         self._ciphers.add(ciphertext)
 
     def settle(self, task: Settle) -> None:
@@ -62,10 +94,11 @@ class SessionSum:
         Raises LocalProtocolError if one was not kept.
         """
         for sender, _ in task.removed:
-            if sender not in self._kept:
+            ciphertext = self._keeper.kept(sender)
+            if ciphertext is None:
                 raise LocalProtocolError(f"the ciphertext of {sender} was not kept until the set was final")
-            self._ciphers.remove(self._kept[sender])
-        self._kept.clear()
+            self._ciphers.remove(ciphertext)
+        self._keeper.forget()
 
     def open(self, task: OpenCiphers) -> Decrypted:
         """Open the sum; `opened` is the sum of the vectors then, if it is sound.
