@@ -12,7 +12,7 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Layout
 from ridotto.errors import ConfigError, DataError, PlanError
 from ridotto.privacy.noise.words import Words
-from ridotto.rounds.compression import Quantize, Rotate
+from ridotto.rounds.compression import Quantize, Rotate, Sample
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Ideal, Pairwise, Plan, Risk
@@ -175,7 +175,37 @@ def test_refuses_rules_that_can_not_hold(make: Any, why: str) -> None:
 
 def test_the_plan_says_which_guarantee_holds() -> None:
     said = plan(BucketedMedian(GROUPS)).protection()
-    assert "Against liars: median over the means of 5 groups, 2 of which may be lies." in said
+    assert "Against liars: median over the means of 5 groups, 1 of which may be lies." in said
+    assert "in 16% of the rounds some group has more than the 1 corrupt members" in said
+
+
+@pytest.mark.parametrize("robust", [BucketedMedian(GROUPS), Robust("trimmed_mean", {"attackers": 1}, GROUPS)])
+def test_too_few_groups_fail_the_round_and_nothing_else(robust: Any) -> None:
+    keeper = vault(plan(robust))
+    assert keeper.plan.fewest_sums == 4
+    some = dict(list(sums(keeper.plan).items())[:3])
+    with pytest.raises(DataError, match=r"TOO_FEW: 3 sums were opened, and the promise .* is for at least 4"):
+        keeper.apply_totals(some, 1, SEED)
+
+
+def test_nobody_chooses_its_own_limit_by_the_weight_it_claims() -> None:
+    with pytest.raises(PlanError, match="counts heads, because a liar claims any weight: say max_examples = 1"):
+        plan(NormBound(GROUPS), max_examples=100)
+
+
+def test_what_compression_stretches_is_bounded_too() -> None:
+    made = plan(NormBound(GROUPS), compress=[Sample(0.25)])
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        lie = generator.integers(1 << 32, size=13, dtype=np.uint64)
+        model, _ = applied(made, {0: lie})
+        # A group within the clip of a quarter's usual length, decompressed: C sqrt(1 / fraction) at the most.
+        assert np.linalg.norm(model) <= 2.05
+
+
+def test_a_mean_of_single_updates_needs_a_clip() -> None:
+    with pytest.raises(PlanError, match="bounded by the clip alone"):
+        plan(NormBound(0), clip=None, **INDIVIDUAL)
 
 
 def test_sessions_are_the_groups() -> None:

@@ -29,6 +29,7 @@ from ridotto.rounds.encoding import Encoding
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Algorithm, DistributedGaussian, Ideal, Plan, Risk
+from ridotto.rounds.private import PrivacyAccount, calibrated
 
 SEED = bytes(range(32))
 IDEAL: dict[str, Any] = {"protocol": Ideal(), "i_know": (Risk.NO_PROTECTION,)}
@@ -219,3 +220,33 @@ def test_error_feedback_goes_with_codecs_that_draw_nothing() -> None:
     assert np.count_nonzero(whole - kept) == 60
     with pytest.raises(PlanError, match="is unbiased"):
         plan(Ternary(), ErrorFeedback(), **IDEAL)
+
+
+def test_error_feedback_goes_with_small_rings_and_rules() -> None:
+    made = plan(LowRank(2, scaled=False), ErrorFeedback(), clip=1.0)
+    assert math.isfinite(Pipeline(made, LAYOUT).encoding.clip)
+    made = plan(Rotate(), Sample(0.25, scaled=False), Quantize(bits=10), ErrorFeedback(), clip=1.0)
+    pipeline = Pipeline(made, D)
+    whole, kept = pipeline.feed_back(updates(1)[0], None, SEED)
+    assert np.allclose(mean_of(pipeline, whole[None]), whole - kept, atol=0.02)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 64])
+def test_a_huge_update_is_clipped_like_any_other(bits: int) -> None:
+    noise = DistributedGaussian(noise_multiplier=0.01 if bits > 8 else 0.5, delta=1e-6)
+    compress = [Rotate(), Quantize(bits=8)] if bits == 8 else []
+    made = plan(*compress, clip=AdaptiveClip(norm=1.0), dp=noise, bits=bits, cohort=20)
+    pipeline, words = Pipeline(made, D), Words(bytes(32))
+    update = np.full(D, 3e38, np.float32)
+    with np.errstate(all="raise"):
+        encoded = pipeline.encode(update, 1, {}, SeededDice(insecure_seeded_rng(1)), words=words, seed=SEED)
+    assert np.linalg.norm(pipeline.decode(encoded, SEED).mean) < (1.2 if bits > 8 else 20)
+
+
+def test_calibration_counts_the_entries_of_the_bit() -> None:
+    made = plan(Rotate(), Sample(0.25), Quantize(bits=12), clip=AdaptiveClip(norm=1.0), cohort=100, minimum=90,
+                dp=DistributedGaussian(epsilon=8.0, delta=1e-3))  # fmt: skip
+    found = calibrated(made, 30, D)
+    account = PrivacyAccount(found, D, planned=30)
+    assert account.fits(30)
+    assert not account.fits(31)

@@ -20,7 +20,7 @@ from ridotto.rounds.settings import Settings, make_floats, refuse_huge
 SMALLEST_CLIP, LARGEST_CLIP = 1e-30, 1e30
 """Between these `privacy.clip` keeps its promise; below, float32 has too few digits left."""
 
-SMALLEST_DEVIATION, LARGEST_DEVIATION = 1e-4, 10.0
+SMALLEST_DEVIATION, LARGEST_DEVIATION = 0.01, 10.0
 LARGEST_STEP = 2.0
 
 
@@ -81,9 +81,14 @@ class AdaptiveClip(Settings, frozen=True, kw_only=True, tag_field="name", tag="a
             )
 
     def after(self, within: float) -> float:
-        """Return the next round's norm. within: b, which a liar can move: it counts as 0 to 1."""
+        """Return the next round's norm, a float32 number. within: b, which a liar can move: it counts as 0 to 1."""
         moved = self.norm * math.exp(-self.step * (min(max(within, 0.0), 1.0) - self.quantile))
-        return min(max(moved, SMALLEST_CLIP), LARGEST_CLIP)
+        # Rounding to float32, as which it is kept, must not lead out of what a clip may be.
+        return float(np.float32(min(max(moved, 2 * SMALLEST_CLIP), LARGEST_CLIP / 2)))
+
+    def most_noise(self, cohort: int) -> float:
+        """Return the largest noise multiplier for which `bit_weight` has an answer."""
+        return 2 * self.deviation * cohort * (1 - 1e-9)
 
     def bit_weight(self, noise_multiplier: float, cohort: int) -> float:
         """Return s over the clip C: the bit travels as an entry s (b - 1/2).

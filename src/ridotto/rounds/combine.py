@@ -58,6 +58,11 @@ def by_rule(
     robust = pipeline.plan.robust
     if robust is None:
         raise DataError("the plan has no robust rule")
+    if len(totals) < pipeline.plan.fewest_sums:
+        raise DataError(
+            f"TOO_FEW: {len(totals)} sums were opened, and the promise of {robust.build().name} is for at least "
+            f"{pipeline.plan.fewest_sums}"
+        )
     found: dict[int, str] = {}
     sums: list[RoundSum | None] = []
     for number, total in enumerate(totals):
@@ -92,16 +97,14 @@ def _too_long(pipeline: Pipeline, sums: Sequence[RoundSum | None]) -> dict[int, 
     limits = [_limit(pipeline, part) for _, part in there]
     longer = exceeding(np.stack([part.encoded for _, part in there]), limits)
     found = {there[place][0]: why for place, why in longer.items()}
-    if pipeline.plan.max_examples == 1:
-        short = {number: SHORT_WEIGHT for number, part in there if part.examples != part.participants}
-        found = short | found
-    return found
+    # Everybody counts once in plans with a rule; another weight would choose its own limit.
+    return {number: SHORT_WEIGHT for number, part in there if part.examples != part.participants} | found
 
 
 def _limit(pipeline: Pipeline, part: RoundSum) -> float:
-    """Return how long the mean of so many honest members may be."""
+    """Return how long the mean of so many honest members may be: by their number, never by what they claim."""
     encoding, noise = pipeline.encoding, pipeline.noise
-    unit = encoding.fixed.resolution * pipeline.plan.max_examples / part.examples
+    unit = encoding.fixed.resolution / part.participants
     spread = 0.0
     if noise is not None:
         draws = 1 if isinstance(pipeline.plan.dp, CentralGaussian) else part.participants

@@ -22,7 +22,7 @@ from ridotto.learn.compress import Codec
 from ridotto.learn.compress.rotate import flattened
 from ridotto.privacy.local.privunit import PrivUnit2
 from ridotto.rounds.clipping import AdaptiveClip
-from ridotto.rounds.compression import build_chain, quantizer
+from ridotto.rounds.compression import ErrorFeedback, build_chain, quantizer
 from ridotto.rounds.headroom import units_with_noise
 from ridotto.rounds.mechanisms import finest_units
 from ridotto.rounds.plan import Plan
@@ -61,8 +61,17 @@ class Encoding:
         """Return what clipped updates are compressed by; None for nothing."""
         if not self.plan.compress:
             return None
-        built = build_chain(self.plan.compress, self.layout)
-        return built if built.name != "none" else None
+        return self.feedback if not self.plan.feeds_back else self._chain(without=ErrorFeedback)
+
+    @cached_property
+    def feedback(self) -> Codec | None:
+        """Return the same with the error feedback of the plan, if it has some."""
+        return self._chain()
+
+    def _chain(self, without: type | None = None) -> Codec | None:
+        parts = [part for part in self.plan.compress if without is None or not isinstance(part, without)]
+        built = build_chain(parts, self.layout)
+        return None if built.name == "none" else built
 
     @cached_property
     def compressed(self) -> int:
@@ -82,11 +91,13 @@ class Encoding:
             return math.inf
         if self.codec is None:
             return norm
-        return (
-            self.codec.usual_norm(norm, self.parameters)
-            if self.plan.dp is not None
-            else self.codec.sensitivity(norm, self.parameters)
-        )
+        measure = self.codec.usual_norm if self.clips_again else self.codec.sensitivity
+        return measure(norm, self.parameters)
+
+    @property
+    def clips_again(self) -> bool:
+        """Tell whether compressed updates are clipped once more, at what they usually are: for noise or a rule."""
+        return self.plan.dp is not None or self.plan.robust is not None
 
     @cached_property
     def bit(self) -> float:

@@ -167,6 +167,8 @@ class Pipeline:
         elif self.noise is None:
             clipped, shortened = self._clipped(update, layout)
             compressed = self._compressed(clipped, dice, seed)
+            if self.encoding.clips_again and self.plan.clip_norm is not None and self.encoding.codec is not None:
+                compressed = clip_whole(compressed, self.encoding.clip).vector
             saturated = self._encode_entries(compressed, weight, dice, (1.0, None), entries)
         else:
             saturated, shortened = 0, False  # not told: that would be exact
@@ -184,11 +186,11 @@ class Pipeline:
         with `ErrorFeedback`, whose codecs draw nothing of their own, so that `encode` loses just that.
         Raises DataError as `encode` does.
         """
-        if self.encoding.codec is None:
+        if self.encoding.feedback is None:
             raise LocalProtocolError("a plan without compression has nothing to feed back")
         whole = update if kept is None else update + kept
         clipped = self._clipped(whole, layout).vector
-        encoded = self.encoding.codec.encode(clipped, shared_by(seed), NoDice())
+        encoded = self.encoding.feedback.encode(clipped, shared_by(seed), NoDice())
         if encoded.state is None:
             raise LocalProtocolError("the plan's compression feeds nothing back")
         return whole, encoded.state
@@ -247,19 +249,20 @@ class Pipeline:
         """Clip, round within D2 and add this participant's noise, if it is participants who add it; or report."""
         if words is None:
             raise LocalProtocolError(NO_WORDS)
-        vector, norm, within = self._measured(update, dice, seed, layout)
-        factor = clip_factor(norm, self.encoding.clip)
+        vector, length, within = self._measured(update, dice, seed, layout)
+        factor = clip_factor(length, self.encoding.clip)
+        norm: float | None = length
         if self.encoding.report is not None:
             clipped = np.multiply(vector, factor, dtype=np.float64).astype(np.float32)
             report = self.encoding.report.randomise(clipped, words.child("report"))
             self._encode_entries(report, 1, dice, (1.0, None), out)
             return
         if self.encoding.bit:
-            # The bit is scaled with the rest, so that clipping costs no pass of its own.
-            bit = self.encoding.bit * BIT_SLACK * (within - 0.5) / factor
+            # Before, not in the same pass: a factor of 1e-38 would make the bit's entry infinite.
+            vector, bit = clip_whole(vector, self.encoding.clip).vector, self.encoding.bit * BIT_SLACK * (within - 0.5)
             copies = self.encoding.copies
-            spread = np.full(copies, bit / math.sqrt(copies), np.float32)
-            vector, norm = np.concatenate([vector, spread]), math.hypot(norm, bit)
+            vector = np.concatenate([vector, np.full(copies, bit / math.sqrt(copies), np.float32)])
+            factor, norm = 1.0, None
         if noise.centred:
             bits, sigma = self.plan.bits, noise.sigma
             encode_centred(vector, noise.scale, noise.bound, sigma, words, bits, out, factor=factor, norm=norm)

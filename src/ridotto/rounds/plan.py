@@ -117,7 +117,7 @@ class Plan(Settings, frozen=True, kw_only=True):
         self._check_algorithm()
         self._check_compression(self.algorithm.build())
         if self.robust is not None:
-            check_robust(self.robust, isinstance(self.protocol, Ideal), self.clip is not None, self.cohort)
+            check_robust(self.robust, isinstance(self.protocol, Ideal), self.clip is not None, self)
         self._check_minimum()
         self._check_risks()
         if self.dp is not None:
@@ -275,6 +275,15 @@ class Plan(Settings, frozen=True, kw_only=True):
         if not self.individual:
             return self.least
         return math.ceil(self.cohort * 2 / 3) if self.minimum is None else self.minimum
+
+    @property
+    def fewest_sums(self) -> int:
+        """Return of how many opened sums a model is made at least: a rule's promise is for so many."""
+        if self.robust is None:
+            return 1
+        sums = self.quorum if self.individual else math.ceil(self.sessions_of(self.cohort) * 2 / 3)
+        chosen = self.robust.build()
+        return max(sums, chosen.least(chosen.attackers or 0))
 
     @property
     def session_limit(self) -> int:

@@ -23,7 +23,7 @@ from ridotto.errors import LocalProtocolError, PlanError
 from ridotto.privacy.account import Accountant, Cost, calibrate, cost
 from ridotto.privacy.event import Budget, Composed, Event, PureEvent, Relation, Repeated, Sampled, Sampling
 from ridotto.privacy.statement import PrivacyStatement, Unit
-from ridotto.rounds.clipping import LARGEST_DEVIATION, AdaptiveClip
+from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.risks import mechanism_of, metric_words
@@ -143,10 +143,11 @@ def calibrated(plan: Plan, rounds: int, size: int | Layout, draw: Draw = EVERYBO
     """
     if plan.dp is None or plan.dp.noise_multiplier is not None or plan.dp.epsilon is None:
         return plan
-    dp, loose, times = plan.dp, _with_loose_bits(plan), charges_after(plan, rounds)
+    dp, times, most = plan.dp, charges_after(plan, rounds), _most_noise(plan)
 
     def event(noise: float) -> Event:
-        return Repeated(round_event(with_noise(loose, noise), size, draw), times)
+        # With more, the bits of an adaptive clip have no weight; what is found beyond is refused by the plan.
+        return Repeated(round_event(with_noise(plan, min(noise, most)), size, draw), times)
 
     found, refused = [], []
     for relation in relations_of(plan, draw):
@@ -159,11 +160,9 @@ def calibrated(plan: Plan, rounds: int, size: int | Layout, draw: Draw = EVERYBO
     return with_noise(plan, min(found))
 
 
-def _with_loose_bits(plan: Plan) -> Plan:
-    """Let the bits of an adaptive clip get any noise while it is searched for: their weight is no part of the cost."""
-    if not isinstance(plan.clip, AdaptiveClip):
-        return plan
-    return msgspec.structs.replace(plan, clip=msgspec.structs.replace(plan.clip, deviation=LARGEST_DEVIATION))
+def _most_noise(plan: Plan) -> float:
+    """Return the largest noise multiplier that the bits of an adaptive clip have room beside; infinite without one."""
+    return plan.clip.most_noise(plan.summed) if isinstance(plan.clip, AdaptiveClip) else math.inf
 
 
 def with_noise(plan: Plan, noise_multiplier: float) -> Plan:

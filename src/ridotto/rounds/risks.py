@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -164,5 +165,26 @@ def _robust_words(plan: Plan) -> list[str]:
         return []
     chosen = plan.robust.build()
     whose = "updates" if plan.robust.individual else f"the means of {plan.sessions_of(plan.cohort)} groups"
-    withstands = chosen.withstands(plan.sessions_of(plan.cohort))
-    return [f"Against liars: {chosen.name} over {whose}, {withstands} of which may be lies. {chosen.promise}"]
+    withstands = chosen.withstands(plan.fewest_sums)
+    said = [f"Against liars: {chosen.name} over {whose}, {withstands} of which may be lies. {chosen.promise}"]
+    odds = _crowded(plan)
+    if odds >= 0.005:
+        counted = plan.corrupt_of(plan.largest_session)
+        said.append(
+            f"Groups are dealt at random: in {min(odds, 1):.0%} of the rounds some group has more than the {counted} "
+            "corrupt members that its masks and its noise are made for."
+        )
+    return said
+
+
+def _crowded(plan: Plan) -> float:
+    """Return a bound on the odds that the plan's fraction of corrupt participants crowds into some group."""
+    if plan.individual or isinstance(plan.protocol, Ideal):
+        return 0.0
+    size, counted = plan.largest_session, plan.corrupt_of(plan.largest_session)
+    corrupt = math.ceil(plan.protocol.corrupt * plan.cohort - 1e-9)
+    ways = sum(
+        math.comb(corrupt, many) * math.comb(plan.cohort - corrupt, size - many)
+        for many in range(counted + 1, min(size, corrupt) + 1)
+    )
+    return plan.sessions_of(plan.cohort) * ways / math.comb(plan.cohort, size)

@@ -7,11 +7,16 @@ groups that a liar has spoilt. Every group is a session of its own, dealt by the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from ridotto.errors import PlanError
 from ridotto.learn.robust import Rule, rule
 from ridotto.rounds.settings import Settings, make_floats, refuse_huge
+
+if TYPE_CHECKING:
+    from ridotto.rounds.plan import Plan
 
 INDIVIDUAL = 0
 """The number of groups that stands for one participant each."""
@@ -103,7 +108,7 @@ Robustness = NormBound | BucketedMedian | Robust
 """What stands in a plan's `robust`."""
 
 
-def check_robust(robust: Robustness, ideal: bool, clipped: bool, cohort: int) -> None:
+def check_robust(robust: Robustness, ideal: bool, clipped: bool, plan: Plan) -> None:
     """Refuse a rule that the rest of a plan makes impossible.
 
     ideal: the coordinator sees every update. clipped: updates have a largest norm. Raises PlanError.
@@ -114,10 +119,17 @@ def check_robust(robust: Robustness, ideal: bool, clipped: bool, cohort: int) ->
             f"{chosen.name} over individual updates needs to see them, and masks hide them: give groups, whose sums "
             'are opened one by one, or take protocol "ideal"'
         )
-    if robust.groups > cohort:
-        raise PlanError(f"a cohort of {cohort} can't be dealt into {robust.groups} groups")
+    if robust.groups > plan.cohort:
+        raise PlanError(f"a cohort of {plan.cohort} can't be dealt into {robust.groups} groups")
     if not robust.individual and not clipped:
         raise PlanError(
             "groups need a clip: without, honest sums have no largest norm, and what a liar added can't be told"
         )
-    chosen.withstands(robust.groups or cohort)
+    if chosen.name == "mean" and not clipped:
+        raise PlanError("a mean of single updates is bounded by the clip alone: a plan with it needs one")
+    if plan.max_examples != 1:
+        raise PlanError(
+            "a robust rule counts heads, because a liar claims any weight: say max_examples = 1 in the plan; it is "
+            f"{plan.max_examples}"
+        )
+    chosen.withstands(min(plan.fewest_sums, plan.sessions_of(plan.cohort)))

@@ -160,7 +160,8 @@ class CoordinatorRound:
         """When the last session has ended: apply the sums that were opened, or fail."""
         if len(self._closed) < len(self._sessions):
             return []
-        opened = tuple(sid for sid, record in self._closed.items() if not record.failure)
+        # In the order of the sessions, whichever closed first: noise is dealt to sums in this order.
+        opened = tuple(sid for sid in self._sessions if not self._closed[sid].failure)
         if opened:
             return [Do(Apply(self._attempt.number, opened, self._attempt.nonce))]
         return self._close(self._record(now, None))

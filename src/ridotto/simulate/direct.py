@@ -106,7 +106,7 @@ class DirectRounds:
         applied = None
         plan = self._vault.plan
         if answer is not None and not failure:
-            applied, failure = self._applied(answer, number)
+            applied, failure = self._applied(answer, number, positions)
         train_s = answer.train_s if answer is not None else 0.0
         # In the order of the cohort, whoever reported first.
         dropped = dict(sorted(answer.dropped.items())) if answer is not None else {}
@@ -192,11 +192,15 @@ class DirectRounds:
         if applied is None or not applied.excluded:
             return {}
         names, session = self._clients.names, self._sums.sessions(number, positions)
-        return {
-            names[int(position)]: applied.excluded[name_of_sum(int(own))]
-            for position, own in zip(positions, session, strict=True)
-            if name_of_sum(int(own)) in applied.excluded
-        }
+        out = np.flatnonzero(self._left_out(number, positions, applied))
+        return {names[int(positions[rank])]: applied.excluded[name_of_sum(int(session[rank]))] for rank in out}
+
+    def _left_out(self, number: int, positions: NDArray[np.int64], applied: Applied) -> NDArray[np.bool_]:
+        """Tell, by rank, who was in a sum that a robust rule left out."""
+        if not applied.excluded:
+            return np.zeros(len(positions), np.bool_)
+        session = self._sums.sessions(number, positions)
+        return np.array([name_of_sum(int(own)) in applied.excluded for own in session])
 
     def _modelled(self, number: int, positions: NDArray[np.int64], gone: Mapping[int, str]) -> ModelledRound:
         members = len(positions)
@@ -216,13 +220,15 @@ class DirectRounds:
             self._vault.plan, size, members, gone or {}, number=number, name_bytes=len(names[0]), seed=seed
         )
 
-    def _applied(self, answer: Sums, number: int) -> tuple[Applied | None, str]:
+    def _applied(self, answer: Sums, number: int, positions: NDArray[np.int64]) -> tuple[Applied | None, str]:
         """Make the next model; tell why there is none."""
         try:
             applied = self._vault.apply_totals(answer.totals, number, round_nonce(self._rng, number))
         except DataError as error:
             return None, sentence(error)
-        self._kept.update(answer.kept)
+        # As in the real protocol: to the server, whoever is in a sum that was left out has not trained.
+        out = {int(positions[rank]) for rank in np.flatnonzero(self._left_out(number, positions, applied))}
+        self._kept.update({position: kept for position, kept in answer.kept.items() if position not in out})
         return applied, ""
 
 

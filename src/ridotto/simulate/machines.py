@@ -120,7 +120,7 @@ class MachineRounds:
             record=record,
             secure_sum="machines",
             asked=len(members),
-            lost=record.lost,
+            lost={name: record.lost[name] for name in members if name in record.lost},
             refused={refusal.peer: refusal.why for at, refusal in router.refusals if at == COORDINATOR},
             dropped=work.dropped,
             excluded=record.excluded,
@@ -149,7 +149,7 @@ class MachineRounds:
         if record.failure:
             return
         for session in record.sessions:
-            if not session.failure:
+            if not session.failure and not session.excluded:
                 self._kept.update(kept[name] for name in session.included if name in kept)
 
     def _machines(self, number: int, members: Mapping[str, int]) -> dict[str, Machine]:
