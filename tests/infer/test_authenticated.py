@@ -13,6 +13,7 @@ from ridotto.infer import reference
 from ridotto.infer.builder import GraphBuilder
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import Gelu
+from ridotto.infer.kernels import tagged
 from ridotto.infer.kernels.plain import Words
 from ridotto.infer.program import Plan, compile_plan
 from tests.infer.models import dense, inputs, tiny_images
@@ -49,6 +50,18 @@ def test_classes(graph: Any) -> None:
     # Twice: keys and weights stay, masks are fresh.
     for name in ("first", "second"):
         np.testing.assert_array_equal(sealed.query(x, "class", name), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 4), (8, 1, 1), (9, 600, 3), (20, 1100, 2)])
+def test_products_with_tags_are_those_of_integers(shape: tuple[int, int, int]) -> None:
+    draw = np.random.default_rng(shape)
+    public = draw.integers(0, 2**64, shape[:2], dtype=np.uint64)
+    words = draw.integers(0, 2**64, (4, *shape[1:]), dtype=np.uint64).astype(object)
+    tags = words[0] - (words[1] << 64) + ((words[2] + (words[3] << 64)) << tagged.FIELD_BITS)
+    expected = tagged.parts(public.astype(object) @ tags)
+    assert tagged.parts(tagged.matmul(public, tags)) == expected
+    turned = tagged.matmul(np.ascontiguousarray(tags.T), np.ascontiguousarray(public.T)).T
+    assert tagged.parts(turned) == expected
 
 
 def test_keys_are_refused() -> None:

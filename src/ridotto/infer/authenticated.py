@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from ridotto.errors import PeerProtocolError
 from ridotto.infer.graph import Architecture
 from ridotto.infer.kernels.plain import Words, constant_plane
-from ridotto.infer.macs import RING, Keys, Replayed, TagDealing, Tagger, TagMaterial, parts
+from ridotto.infer.kernels.tagged import RING, parts
+from ridotto.infer.macs import Keys, Replayed, TagDealing, Tagger, TagMaterial
 from ridotto.infer.model import slots
 from ridotto.infer.program import Program
 from ridotto.infer.streams import Stream

@@ -18,8 +18,9 @@ The lower k - 1 = 4 D bits are cut into D digits. [x] is a pair of XOR shares; 6
 
 Per comparison with k = 33: 15 bits a direction in two rounds. Errors: none. Each opened bit is masked by a fresh
 uniform bit. Source: digits and tree: Rathee et al., "CrypTFlow2", CCS 2020; the products of many masked bits in one
-round: Ohata and Nuida, "Communication-Efficient (Client-Aided) Secure Two-Party Protocols", FC 2020, and Patra et al.,
-"ABY2.0", USENIX Security 2021. We differ in having a dealer share the products of the bits of R, so that [1] is free.
+round: Ohata and Nuida, "Communication-Efficient (Client-Aided) Secure Two-Party Protocols and Its Application", FC
+2020, and Patra et al., "ABY2.0", USENIX Security 2021. We differ in having a dealer share the products of the bits of
+R, so that [1] is free.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Either key alone is a seed and corrections that are masked by blocks of the othe
 key is a random permutation. Three bits of each seed carry t, v and nothing, so a seed has 125.
 Source: Boyle, Chandran, Gilboa, Gupta, Ishai, Kumar and Rathee, "Function Secret Sharing for Mixed-Mode and Fixed-Point
 Secure Computation", Eurocrypt 2021, section 3 (distributed comparison functions); early termination: Boyle, Gilboa and
-Ishai, "Function Secret Sharing: Improvements and Extensions", CCS 2016, section 3.2.1. We differ in children H(s) and
+Ishai, "Function Secret Sharing: Improvements and Extensions", CCS 2016. We differ in children H(s) and
 H(s XOR 1) under one fixed key, so that a party hashes once a level.
 """
 

@@ -32,13 +32,9 @@ from numpy.typing import NDArray
 from ridotto.core.rng import Rng
 from ridotto.errors import LocalProtocolError
 from ridotto.infer.kernels.plain import Side, Words, expand
+from ridotto.infer.kernels.tagged import FIELD_BITS, RING
 from ridotto.infer.streams import Dealing, Material, Stream
 
-FIELD_BITS = 512
-"""Where a tag begins. Between openings, numbers of 128 bits meet at most three public factors of 64 bits."""
-
-RING = (1 << 128) - 1
-HALF = 1 << (FIELD_BITS - 1)
 LOW_32 = np.uint64(0xFFFFFFFF)
 SHIFT_32 = np.uint64(32)
 
@@ -205,13 +201,6 @@ class Replayed:
         """Raise LocalProtocolError if tags are left."""
         if self._tags:
             raise LocalProtocolError(f"{len(self._tags)} arrays of tags are left")
-
-
-def parts(tags: Tags) -> tuple[list[int], list[int]]:
-    """Return shares of the lifted words and of their tags, both mod 2^128, one after the other."""
-    macs = [(tag + HALF) >> FIELD_BITS for tag in tags.reshape(-1)]
-    values = [tag - (mac << FIELD_BITS) & RING for tag, mac in zip(tags.reshape(-1), macs, strict=True)]
-    return values, [mac & RING for mac in macs]
 
 
 def _add(low: Words, high: Words, low2: Words, high2: Words) -> tuple[Words, Words]:

@@ -7,7 +7,8 @@ m_j with public coefficients, and the parties have shares of all products of mas
     online   round: open all b_j XOR m_j
              local: `kernels.fold`
 
-Source: Ohata and Nuida, "Communication-Efficient (Client-Aided) Secure Two-Party Protocols", FC 2020.
+Source: Ohata and Nuida, "Communication-Efficient (Client-Aided) Secure Two-Party Protocols and Its Application", FC
+2020.
 """
 
 from __future__ import annotations
