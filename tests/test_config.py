@@ -189,6 +189,21 @@ def test_many_processes_take_one_thread_each():
     assert child_environment()["OPENBLAS_NUM_THREADS"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ('name = "sampel"', 'plan.compress[1].name is "sampel"; did you mean "sample"? expected one of rotate, sample'),
+        ('name = "sample"\nfractoin = 0.5', '[plan.compress[1]] has no key "fractoin"; did you mean "fraction"?'),
+    ],
+)
+def test_names_what_does_not_fit_in_a_list_of_tables(tmp_path, table, why):
+    path = tmp_path / "simulation.toml"
+    path.write_text(SIMULATION + f'[[plan.compress]]\nname = "rotate"\n[[plan.compress]]\n{table}\n', encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, SimulationConfig)
+    assert why in str(caught.value)
+
+
 def test_every_key_is_documented():
     page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = (SimulationConfig, ServerConfig, FederationSection, EnrolmentSection, TlsSection)

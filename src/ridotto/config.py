@@ -239,7 +239,8 @@ def _known(kind: type, data: Mapping[str, Any], path: str) -> list[str]:
 
 def _names(kind: type, data: Mapping[str, Any], path: str) -> list[str]:
     """Return the values that a name at `path` may have: members of an enumeration, or tags of a union."""
-    parent, _, key = path.partition("[")[0].rpartition(".")
+    parent, _, key = path.rpartition(".")
+    key = key.partition("[")[0]
     tables = _structs_at(kind, {}, parent)
     if key == "name" and len(tables) > 1:
         return [str(table.__struct_config__.tag) for table in tables]
@@ -251,11 +252,20 @@ def _structs_at(kind: type, data: Mapping[str, Any], path: str) -> list[Any]:
     """Return the structs that the table at `path` may become; the tag that `data` hold decides between several."""
     tables: list[Any] = [kind]
     for step in filter(None, path.split(".")):
-        hints = [get_type_hints(table).get(step) for table in tables]
+        name, _, place = step.partition("[")
+        hints = [get_type_hints(table).get(name) for table in tables]
         tables = [part for hint in hints for part in _parts(hint) if hasattr(part, "__struct_config__")]
-        data = data.get(step, {})
+        found: Any = data.get(name, {})
+        # Which element of a list of tables does not fit is not always said; it is the first that nothing takes.
+        data = next((part for part in found if _unfit(part, tables)), {}) if place else found
     tagged = [t for t in tables if data and t.__struct_config__.tag in (None, data.get(t.__struct_config__.tag_field))]
     return tagged or tables
+
+
+def _unfit(part: Any, tables: list[Any]) -> bool:
+    """Tell whether no table takes this part of a list."""
+    fitting = [t for t in tables if isinstance(part, dict) and t.__struct_config__.tag == part.get("name")]
+    return not fitting or not set(part) <= set(_keys(fitting[0]))
 
 
 def _keys(table: Any) -> list[str]:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ridotto.core.wire import digest
 from ridotto.errors import PlanError, RoundFailedError
-from ridotto.rounds.plan import Algorithm, Ideal, Optimiser, Pairwise, Plan, Risk
+from ridotto.rounds.compression import Sample
+from ridotto.rounds.plan import Algorithm, DistributedGaussian, Ideal, Optimiser, Pairwise, Plan, Risk
+from ridotto.rounds.robustness import BucketedMedian
 from ridotto.rounds.round import Attempt, make_sessions
 from ridotto.secagg.session import Member
 
@@ -332,3 +334,18 @@ def test_refuses_an_algorithm_with_a_huge_number() -> None:
 )
 def test_fingerprint_differs_with_the_plan(changes: dict[str, Any]) -> None:
     assert Plan(**({"cohort": 10} | changes)).fingerprint() != Plan(cohort=10).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"dp": "distributed-gaussian"}, "dp is one of the objects that docs/configuration.md lists, not 'distributed"),
+        ({"dp": DistributedGaussian}, "dp is one of the objects .*, not DistributedGaussian itself"),
+        ({"robust": "median"}, "robust is one of the objects"),
+        ({"robust": BucketedMedian(2.5)}, "robust: BucketedMedian: Expected `int`, got `float`"),
+        ({"compress": [Sample(0.5, scaled="no")]}, "compress: Sample: Expected `bool`, got `str`"),
+    ],
+)
+def test_refuses_parts_of_a_wrong_kind(changes, why):
+    with pytest.raises(PlanError, match=why):
+        Plan(cohort=20, clip=1.0, max_examples=1, **changes)

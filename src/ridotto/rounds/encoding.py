@@ -18,6 +18,7 @@ from functools import cached_property
 
 from ridotto.core.fixedpoint import FixedPoint
 from ridotto.core.vector import Layout
+from ridotto.errors import PlanError
 from ridotto.learn.compress import Codec
 from ridotto.learn.compress.rotate import flattened
 from ridotto.privacy.local.privunit import PrivUnit2
@@ -75,8 +76,13 @@ class Encoding:
 
     @cached_property
     def compressed(self) -> int:
-        """Return m, the entries of a compressed update."""
-        return self.parameters if self.codec is None else self.codec.length(self.parameters)
+        """Return m, the entries of a compressed update. Raises PlanError if they are more than it had before."""
+        if self.codec is None:
+            return self.parameters
+        length = self.codec.length(self.parameters)
+        if length > self.parameters:
+            raise PlanError(f"{self.codec.name} makes {length} entries of {self.parameters}: leave it out, or ask less")
+        return length
 
     @cached_property
     def entries(self) -> int:

@@ -34,6 +34,7 @@ from ridotto.rounds.settings import (
     Pairwise,
     PrivUnit,
     Settings,
+    check_part,
     make_floats,
     refuse_huge,
 )
@@ -126,6 +127,8 @@ class Plan(Settings, frozen=True, kw_only=True):
 
     def _normalise(self) -> None:
         """Give two ways to write one plan one encoding."""
+        check_part("dp", self.dp, Mechanism)
+        check_part("robust", self.robust, Robustness)
         if isinstance(self.clip, Clip) and not self.clip.per_layer:
             msgspec.structs.force_setattr(self, "clip", self.clip.norm)
         if not isinstance(self.compress, list | tuple) or not all(
@@ -134,6 +137,8 @@ class Plan(Settings, frozen=True, kw_only=True):
             raise PlanError(
                 f"compress is a list such as [ridotto.Rotate(), ridotto.Sample(0.25)], not {self.compress!r}"
             )
+        for part in self.compress:
+            check_part("compress", part, Compression)
         msgspec.structs.force_setattr(self, "compress", tuple(self.compress))
         quantize = quantizer(self.compress)
         if isinstance(self.protocol, Oneshot):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 
@@ -46,6 +46,22 @@ def make_floats(settings: Settings, *names: str) -> None:
 
 def _float(number: object) -> object:
     return float(number) if isinstance(number, int) and not isinstance(number, bool) else number
+
+
+def check_part(name: str, value: object, kind: Any) -> None:
+    """Refuse a part of a plan that is not of its kind, or has fields that are not, where no type checker looks.
+
+    Raises PlanError.
+    """
+    if value is None or isinstance(value, float):
+        return
+    if not isinstance(value, kind):
+        shown = value.__name__ + " itself" if isinstance(value, type) else repr(value)
+        raise PlanError(f"{name} is one of the objects that docs/configuration.md lists, not {shown}")
+    try:
+        msgspec.convert(msgspec.to_builtins(value), type(value))
+    except (msgspec.ValidationError, TypeError) as error:
+        raise PlanError(f"{name}: {type(value).__name__}: {error}") from error
 
 
 class Ideal(Settings, frozen=True, kw_only=True, tag_field="name", tag="ideal"):

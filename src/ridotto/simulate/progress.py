@@ -144,8 +144,23 @@ def _long(row: Mapping[str, Any]) -> str:
         return f"failed: {row['failure']}"
     lost = f"  lost {row['lost']}" if row["lost"] else ""
     dropped = f"  dropped {row['dropped']}" if row["dropped"] else ""
+    excluded = f"  left out {row['excluded']}" if row.get("excluded") else ""
+    about = f"{_spent(row)}{_size(row)}{lost}{dropped}{excluded}"
+    return f"{row['participants']} participants  {'  '.join(_measures(row))}{about}"
+
+
+def _spent(row: Mapping[str, Any]) -> str:
+    """Return what was spent, what is left, and how many updates were too long, where a plan is about that."""
     spent = f"  epsilon {row['epsilon']:.3f}" if math.isfinite(row.get("epsilon", math.inf)) else ""
-    return f"{row['participants']} participants  {'  '.join(_measures(row))}{spent}{lost}{dropped}"
+    left = f" ({row['epsilon_left']:.3f} left)" if spent and row.get("epsilon_left") is not None else ""
+    clipped = f"  {row['clipped']:.0f} clipped at {row['clip']:.3g}" if row.get("clipped") is not None else ""
+    return f"{spent}{left}{clipped}"
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    """Return how small the uploads are, where they are smaller than float32."""
+    times = row.get("compression")
+    return f"  upload 1/{times:.1f} of float32" if times and times > 1.05 else ""
 
 
 def _measures(row: Mapping[str, Any]) -> list[str]:
