@@ -100,15 +100,18 @@ def test_real_machines_are_counted(tmp_path: Path) -> None:
         machines[name] = Watched(party)
     graph = dense(8, 6, 3)
     with World(LocalLink(dict(machines))) as world:
-        secret_model = world.share_model(graph)
+        secret_model = world.share_model(graph, comparison="boolean")
         for _ in range(3):
             secret_model.predict(inputs(graph, 2))
+        assert secret_model.stats is not None
         secret_model.prepare(2)
     assert machines[PARTIES[0]].waiting() == 1
     write_text(machines[PARTIES[0]], tmp_path / "metrics.prom")
     lines = (tmp_path / "metrics.prom").read_text().splitlines()
     assert 'ridotto_infer_sent_total{kind="Answer"} 3' in lines
     assert 'ridotto_infer_sessions_waiting{client="client"} 1' in lines
+    # One for the model, and those of each query.
+    assert 'ridotto_infer_rounds_total{from="party-1"} ' + str(1 + 3 * secret_model.stats.rounds) in lines
     assert machines[DEALER].waiting() == 0
     with pytest.raises(StorageError, match="can't be written to"):
         write_text(machines[DEALER], tmp_path / "none" / "metrics.prom")

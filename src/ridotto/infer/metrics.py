@@ -16,7 +16,7 @@ from pathlib import Path
 from ridotto.core.machine import Effect, Send
 from ridotto.core.wire import Message
 from ridotto.errors import PeerProtocolError, StorageError
-from ridotto.infer.messages import Answer, Begin, Dealt, Failed, Forget, Prepare, Ready
+from ridotto.infer.messages import Answer, Begin, Dealt, Failed, Forget, Opening, Prepare, Ready
 from ridotto.infer.service import Losing
 
 PER_CLIENT = 64
@@ -50,6 +50,8 @@ class Watched:
         self._machine, self._per_client, self._clock = machine, per_client, clock
         self._open: dict[bytes, _Seen] = {}
         self._waiting: Counter[str] = Counter()
+        self._rounds: Counter[str] = Counter()
+        self._round_bytes: Counter[str] = Counter()
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._times: dict[str, deque[float]] = {"offline": deque(maxlen=RECENT), "online": deque(maxlen=RECENT)}
 
@@ -72,6 +74,11 @@ class Watched:
         """Pass a message on. Raises PeerProtocolError as the machine does, and for a session too many."""
         if isinstance(message, Prepare) and self._waiting[sender] >= self._per_client:
             raise PeerProtocolError(sender, f"keeps {self._per_client} sessions waiting, which is what one client may")
+        if isinstance(message, Opening):
+            # A round of a running query: nothing here may cost it time.
+            self._rounds[sender] += 1
+            self._round_bytes[sender] += message.values.nbytes
+            return self._sent(self._machine.receive(sender, message, now))
         came = self._clock()
         effects = self._machine.receive(sender, message, now)
         self._note(sender, message, came)
@@ -87,6 +94,8 @@ class Watched:
             f'{PREFIX}{name}{{{label}="{value}"}} {count}'
             for (name, label, value), count in sorted(self._counts.items())
         ]
+        lines += [f'{PREFIX}rounds_total{{from="{name}"}} {count}' for name, count in self._rounds.items()]
+        lines += [f'{PREFIX}round_bytes_total{{from="{name}"}} {count}' for name, count in self._round_bytes.items()]
         lines += [f'{PREFIX}sessions_waiting{{client="{name}"}} {n}' for name, n in sorted(self._waiting.items())]
         for phase, times in self._times.items():
             for quantile in (0.5, 0.95):
@@ -111,7 +120,7 @@ class Watched:
 
     def _sent(self, effects: list[Effect]) -> list[Effect]:
         for effect in effects:
-            if isinstance(effect, Send):
+            if isinstance(effect, Send) and not isinstance(effect.message, Opening):
                 self._count("sent_total", "kind", type(effect.message).__name__)
                 self._count("sent_bytes_total", "to", effect.to, _size(effect.message))
                 self._follow(effect.message)

@@ -35,6 +35,14 @@ HANDSHAKE_S = 10.0
 TICK_S = 1.0
 """How often something is done that has nothing to do with messages."""
 
+SPIN_S = 1e-4
+"""How long to look for the next message without sleeping: a peer's round takes less, and to sleep and be woken takes as
+long as a round."""
+
+LUCK = 16
+"""So many messages that came while looking outweigh one time that nothing did. Where processors are busy with others,
+peers are late, and looking only keeps them later: then this side sleeps."""
+
 OFFLINE = (Dealt, Prepare)
 """What can wait: nobody's input is on its way yet."""
 
@@ -74,6 +82,8 @@ class Service:
         self._wakes: list[float] = []
         self._offline: deque[tuple[Connection, Message]] = deque()
         self._tick, self._tick_at = tick, 0.0
+        self._due = self._spin_until = 0.0
+        self._luck = 0
         self._call_at = 0.0
         self._stopped = False
         self._open = False
@@ -87,20 +97,32 @@ class Service:
     def run(self) -> None:
         """Serve until `stop` is called from a signal handler or another thread."""
         self._carry_out(self._machine.start(time.monotonic()))
-        self._look_at_the_clock()
         while not self._stopped:
-            for key, events in self._selector.select(self._patience()):
+            if (now := time.monotonic()) >= self._due:
+                self._look_at_the_clock(now)
+            ready = self._selector.select(0 if self._offline else self._patience(now))
+            for key, events in ready:
                 self._happen(key, events)
             if self._offline:
                 connection, message = self._offline.popleft()
                 if self._connections.get(connection.name) is connection:
                     self._take(connection, message)
-            self._look_at_the_clock()
+            else:
+                self._look_out(bool(ready))
         self._close()
 
     def stop(self) -> None:
         """End `run`, within a second."""
         self._stopped = True
+
+    def _look_out(self, came: bool) -> None:
+        """Decide whether to sleep before the next message. came: whether something came just now."""
+        if came:
+            self._luck = min(self._luck + 1, LUCK)
+            self._spin_until = time.monotonic() + SPIN_S if self._luck > 0 else 0.0
+        elif self._spin_until and time.monotonic() >= self._spin_until:
+            self._spin_until = 0.0
+            self._luck = max(self._luck - LUCK, -LUCK)
 
     def _happen(self, key: selectors.SelectorKey, events: int) -> None:
         if key.fileobj is self._listener:
@@ -145,6 +167,7 @@ class Service:
                     self._send(to, message)
                 case Wake(at):
                     heapq.heappush(self._wakes, at)
+                    self._due = min(self._due, at)
 
     def _send(self, to: str, message: Message) -> None:
         connection = self._connections.get(to)
@@ -169,6 +192,7 @@ class Service:
         if self._connections.get(connection.name) is not connection:
             return
         del self._connections[connection.name]
+        self._due = 0.0
         self._selector.unregister(connection.socket)
         if last is not None:
             try:
@@ -220,8 +244,8 @@ class Service:
         # What came with the end of the handshake is already inside of TLS, where no selector sees it.
         self._exchange(connection, selectors.EVENT_READ)
 
-    def _look_at_the_clock(self) -> None:
-        now = time.monotonic()
+    def _look_at_the_clock(self, now: float) -> None:
+        """Do what is due, and find out when to look again."""
         if self._tick is not None and now >= self._tick_at:
             self._tick_at = now + TICK_S
             self._tick()
@@ -235,7 +259,9 @@ class Service:
             self._call_at = now + CALL_AGAIN_S
             for name in self._missing():
                 self._call(name)
-        self._let_in(not self._missing())
+        missing = bool(self._missing())
+        self._let_in(not missing)
+        self._due = min([now + 1.0, *self._wakes[:1], *([self._call_at] if missing else [])])
 
     def _missing(self) -> list[str]:
         return [name for name in self._calls if name not in self._connections]
@@ -257,13 +283,9 @@ class Service:
             # It may not have started yet; the next call is soon.
             return
 
-    def _patience(self) -> float:
-        if self._offline:
-            return 0.0
-        now = time.monotonic()
-        if self._missing():
-            return max(0.0, min(self._call_at - now, 0.1))
-        return max(0.0, min(1.0, self._wakes[0] - now)) if self._wakes else 1.0
+    def _patience(self, now: float) -> float:
+        """Return how long to sleep: not at all where the next round is likely to be on its way."""
+        return 0.0 if now < self._spin_until else max(0.0, self._due - now)
 
     def _close(self) -> None:
         for connection in self._connections.values():
