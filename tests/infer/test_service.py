@@ -7,22 +7,26 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ridotto import infer
+from ridotto.core.machine import Effect
 from ridotto.core.rng import OsRng
+from ridotto.core.wire import Message
 from ridotto.crypto.certificates import make_certificate
 from ridotto.errors import ConfigError, PeerProtocolError, UnreachableError
 from ridotto.infer import reference
 from ridotto.infer.children import ProcessLink
 from ridotto.infer.dealer import Dealer
 from ridotto.infer.host import Place, Settings, make_service
-from ridotto.infer.party import Party
+from ridotto.infer.messages import Prepare
+from ridotto.infer.party import Limits, Party
 from ridotto.infer.service import Service
-from ridotto.infer.tls import Contact, Identity
+from ridotto.infer.tls import Contact, Identity, Pins
 from tests.infer.models import dense, inputs, tiny_images
 
 NAMES = ("alice", "bob", "dealer", "carol", "mallory")
@@ -47,7 +51,7 @@ def test_answers_from_three_processes_and_a_party_that_dies() -> None:
 class Deployment:
     """Parties and dealer in threads of this process, each with its own socket and certificate."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, dealer: type[Dealer] = Dealer) -> None:
         self.paths = {name: make_certificate(name, folder) for name in NAMES}
         listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in NAMES[:3]}
         self.contacts = {
@@ -56,9 +60,9 @@ class Deployment:
             if name != "mallory"
         }
         machines = {
-            "alice": Party(first=True, peer="bob", dealer="dealer", clients=("carol",)),
-            "bob": Party(first=False, peer="alice", dealer="dealer", clients=("carol",)),
-            "dealer": Dealer(("alice", "bob"), ("carol",), OsRng()),
+            "alice": Party(first=True, peer="bob", dealer="dealer", clients=("carol",), limits=limits),
+            "bob": Party(first=False, peer="alice", dealer="dealer", clients=("carol",), limits=limits),
+            "dealer": dealer(("alice", "bob"), ("carol",), OsRng()),
         }
         calls = {"alice": (), "bob": ("alice",), "dealer": ("alice", "bob")}
         self.services = {}
@@ -66,8 +70,8 @@ class Deployment:
             others = {other: contact for other, contact in self.contacts.items() if other != name}
             service = Service(machine, self.identity(name), others, listeners[name], calls[name])  # type: ignore[arg-type]
             self.services[name] = service
-        self.threads = [threading.Thread(target=service.run) for service in self.services.values()]
-        for thread in self.threads:
+        self.threads = {name: threading.Thread(target=service.run) for name, service in self.services.items()}
+        for thread in self.threads.values():
             thread.start()
 
     def identity(self, name: str) -> Identity:
@@ -77,10 +81,14 @@ class Deployment:
         parties = self.contacts["alice"], self.contacts["bob"]
         return infer.connect(self.identity(name), parties, self.contacts["dealer"], timeout_s=timeout_s)
 
+    def stop(self, name: str) -> None:
+        self.services[name].stop()
+        self.threads[name].join()
+
     def close(self) -> None:
         for service in self.services.values():
             service.stop()
-        for thread in self.threads:
+        for thread in self.threads.values():
             thread.join()
 
 
@@ -180,3 +188,71 @@ def test_a_process_that_can_not_start_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("ridotto.infer.children.sys.executable", "/bin/false")
     with pytest.raises(UnreachableError, match="party-0 could not be started"):
         infer.processes()
+
+
+class Silent(Dealer):
+    """A dealer that says nothing to queries."""
+
+    def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
+        return [] if isinstance(message, Prepare) else super().receive(sender, message, now)
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Deployment]:
+    running = Deployment(tmp_path, Limits(wait_s=0.3), Silent)
+    yield running
+    running.close()
+
+
+def test_a_dealer_that_deals_nothing_is_named(impatient: Deployment) -> None:
+    with impatient.connect() as world:
+        secret_model = world.share_model(dense(4, 2))
+        with pytest.raises(PeerProtocolError, match=r"dealer: nothing came for 0\.3 s"):
+            secret_model.predict(np.zeros((1, 4)))
+
+
+def test_what_was_dealt_outlives_the_dealer(tmp_path: Path) -> None:
+    graph = dense(4, 2)
+    x = inputs(graph, 1)
+    expected = reference.forward(graph, x).argmax(axis=1)
+    running = Deployment(tmp_path)
+    try:
+        with running.connect() as world:
+            secret_model = world.share_model(graph)
+            secret_model.prepare(1, count=2)
+            running.stop("dealer")
+            np.testing.assert_array_equal(secret_model.predict(x), expected)
+            np.testing.assert_array_equal(secret_model.predict(x), expected)
+            with pytest.raises(UnreachableError, match="dealer"):
+                secret_model.predict(x)
+            with pytest.raises(UnreachableError, match="dealer"):
+                world.check()
+    finally:
+        running.close()
+
+
+def test_nobody_gets_in_before_all_are_there(tmp_path: Path) -> None:
+    running = Deployment(tmp_path)
+    try:
+        running.stop("alice")
+        with pytest.raises(UnreachableError, match="alice at"):
+            running.connect(timeout_s=0.3)
+        # Bob is there, and leaves the client waiting: what it would say could not be carried out.
+        bob = running.contacts["bob"]
+        pins = Pins(running.identity("carol"), {"bob": bob})
+        time.sleep(0.3)
+        with pytest.raises(UnreachableError, match="timed out"):
+            pins.call(bob, 0.2)
+    finally:
+        running.close()
+
+
+def test_many_threads_over_tls(deployment: Deployment) -> None:
+    graph = dense(8, 6, 3)
+    x = inputs(graph, 30)
+    expected = reference.forward(graph, x).argmax(axis=1)
+    with deployment.connect() as world, ThreadPoolExecutor(5) as pool:
+        secret_model = world.share_model(graph)
+        secret_model.keep_ready(1, 4)
+        found = list(pool.map(lambda row: secret_model.predict(row[None])[0], x))
+    np.testing.assert_array_equal(found, expected)
