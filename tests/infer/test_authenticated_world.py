@@ -206,6 +206,15 @@ def test_a_dealer_that_deals_a_model_wrongly_is_named(change: Any, why: str) -> 
         secure.share(GRAPH).predict(inputs(GRAPH, 2))
 
 
+def test_sizes_are_bounded() -> None:
+    graph = dense(2048, 2)
+    with world() as secure:
+        with pytest.raises(PeerProtocolError, match="2049 examples make a wire of 4196352 words, at most 4194304"):
+            secure.share(graph).predict(np.zeros((2049, 2048), np.float32))
+        with pytest.raises(PeerProtocolError, match="client: shares a model of 4196352 words, at most 4194304"):
+            secure.share(dense(2048, 2048))
+
+
 def test_keys_are_refused() -> None:
     with world() as secure, pytest.raises(PlanError, match="malicious security goes with boolean comparisons"):
         secure.share_model(GRAPH, comparison="fss")

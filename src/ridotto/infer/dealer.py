@@ -19,7 +19,7 @@ from ridotto.infer.graph import WIRE_LIMIT, Architecture
 from ridotto.infer.macs import Keys, TagDealing
 from ridotto.infer.messages import Dealt, DealtModel, Failed, Forget, ModelSeed, NewModel, Prepare, buffer
 from ridotto.infer.model import draw_masks, row_length
-from ridotto.infer.program import Plan, Program, Security, compile_plan
+from ridotto.infer.program import SEALED_LIMIT, Plan, Program, Security, compile_plan
 from ridotto.infer.streams import SEED_BYTES, Dealing
 from ridotto.infer.wires import Masks
 
@@ -95,8 +95,9 @@ class Dealer:
             architecture = Architecture.decode(message.architecture)
         except DataError as error:
             raise PeerProtocolError(sender, f"malformed model: {error}") from error
-        if (length := row_length(architecture)) > WIRE_LIMIT:
-            raise PeerProtocolError(sender, f"shares a model of {length} words, at most {WIRE_LIMIT}")
+        limit = WIRE_LIMIT if message.seal is None else SEALED_LIMIT
+        if (length := row_length(architecture)) > limit:
+            raise PeerProtocolError(sender, f"shares a model of {length} words, at most {limit}")
         if message.seal is not None:
             return self._new_sealed(sender, message, architecture, message.seal)
         seeds = self._rng.bytes(SEED_BYTES), self._rng.bytes(SEED_BYTES)

@@ -52,6 +52,9 @@ SPLINES: dict[type[Layer], Spline] = {Sigmoid: SIGMOID, Tanh: TANH, Gelu: GELU}
 DOMAIN = b"ridotto/1 infer plan\x00"
 """What stands before an encoded plan when it is hashed."""
 
+SEALED_LIMIT = 1 << 22
+"""Most words of a wire, and of a model, with tags: each takes some hundred bytes."""
+
 BATCH_LIMIT = 1 << 16
 """Most examples of one query."""
 
@@ -135,8 +138,9 @@ class _Compiler:
     def steps(self) -> list[Step]:
         architecture = self._plan.architecture
         largest = self._plan.batch * max(math.prod(shape) for shape in architecture.wires)
-        if largest > WIRE_LIMIT:
-            raise PlanError(f"{self._plan.batch} examples make a wire of {largest} words, at most {WIRE_LIMIT}")
+        limit = SEALED_LIMIT if self._malicious else WIRE_LIMIT
+        if largest > limit:
+            raise PlanError(f"{self._plan.batch} examples make a wire of {largest} words, at most {limit}")
         if self._malicious and self._plan.comparison != "boolean":
             raise PlanError("there are no tags of keys: malicious security goes with boolean comparisons")
         take = TakeSealed if self._malicious else TakeInput
