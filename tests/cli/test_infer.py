@@ -136,6 +136,9 @@ def test_classes_and_logits_on_this_machine(files, ridotto, in_here):
     assert ran.code == 0, ran.err
     assert "agreement            1.0000" in ran.out
     np.testing.assert_array_equal(np.load(files / "logits.npy").argmax(axis=1), plain(X))
+    ran = ridotto(*given, "--authenticated")
+    assert ran.code == 0, ran.err
+    assert "agreement            1.0000" in ran.out
 
 
 def test_what_a_program_says_of_a_file(files, ridotto, monkeypatch):
@@ -173,6 +176,7 @@ def test_what_a_program_says_of_a_file(files, ridotto, monkeypatch):
         (["--model", "model.safetensors", "--config", "d.toml", "--to", "bob,alice"], 2, "--to is bob,alice, the"),
         (["--model", "model.safetensors", "--config", "d.toml", "--dealer", "bob"], 2, "--dealer is bob, the dealer"),
         (["--model", "model.safetensors", "--config", "d.toml", "--as", "eve"], 2, "eve is no client here: one of"),
+        (["--ticket", "none", "--config", "d.toml", "--authenticated"], 2, "--authenticated goes with --model"),
         (["--ticket", "none", "--config", "d.toml"], 2, "the ticket none can't be read"),
         (["--model", "model.safetensors", "--local", "--save", "x.csv"], 2, "--save writes a .npy file, not x.csv"),
     ],

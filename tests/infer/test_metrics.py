@@ -65,6 +65,8 @@ def test_a_client_may_keep_so_many_sessions_and_no_more() -> None:
     assert watched.waiting() == 3
     watched.receive("carol", Begin(SESSIONS[0], SESSIONS[0]), 0)
     watched.receive("carol", prepare(SESSIONS[3]), 0)
+    with pytest.raises(PeerProtocolError, match="carol: keeps 2 sessions waiting"):
+        watched.receive("carol", prepare(bytes(32)), 0)
     # Nobody ends another client's session.
     watched.receive("carol", Forget(SESSIONS[2]), 0)
     assert watched.waiting() == 3

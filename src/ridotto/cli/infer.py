@@ -172,6 +172,9 @@ def predict(
     timeout: Timeout = 150.0,
     local: Local = False,
     logits: Annotated[bool, typer.Option("--logits", help=LOGITS)] = False,
+    authenticated: Annotated[
+        bool, typer.Option("--authenticated", help="Notice a party that deviates from the protocol; costs more.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Examples in one query.")] = 128,
     save: Annotated[Path | None, typer.Option(metavar="FILE.npy", help="Write the classes (or logits) here.")] = None,
     json: Json = False,
@@ -190,16 +193,20 @@ def predict(
     from ridotto.cli.infer_files import fit, read_examples, read_graph, save_array
     from ridotto.cli.infer_report import Report
     from ridotto.errors import ConfigError
+    from ridotto.infer import AuthenticatedWorld
 
     if (model is None) == (ticket is None):
         raise ConfigError("say which model: one of --model FILE and --ticket FILE")
     if save is not None and save.suffix != ".npy":
         raise ConfigError(f"--save writes a .npy file, not {save}")
+    if authenticated and ticket is not None:
+        raise ConfigError("--authenticated goes with --model: a model is sealed by who asks")
     x, y = read_examples(inputs)
     graph = None if model is None else read_graph(model, program, x)
     x = x if graph is None else fit(x, graph.architecture.input_shape)
     admission = None if ticket is None else _read_ticket(ticket)
     with _world(config, local, (client, key, timeout), to, dealer)() as world:
+        world = AuthenticatedWorld.of(world) if authenticated else world
         shared = _shared(world, graph, x) if admission is None else world.admit(admission)
         x = fit(x, tuple(shared.architecture.input_shape))
         report = Report(len(x), json=json)

@@ -20,8 +20,9 @@ work together,
     the network    sizes and times: TLS on every link is part of the protocol, because the dealer's knowledge and a
                    recording of what the parties say would give everything
 
-A party that deviates can falsify a result unnoticed. Two that collude learn inputs and weights. Nobody outside the
-project has reviewed this. See docs/protocols/inference.md.
+A party that deviates can falsify a result unnoticed, except for an `AuthenticatedWorld`. Two that collude learn inputs
+and weights. Nobody outside the project has reviewed this. See docs/encrypted-inference.md and
+docs/protocols/inference.md.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ridotto.infer.authenticated_world import AuthenticatedWorld
     from ridotto.infer.children import processes
     from ridotto.infer.fixed import Fixed
     from ridotto.infer.from_tensors import dense_graph
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "AuthenticatedWorld",
     "Contact",
     "Fixed",
     "Graph",
@@ -61,6 +64,7 @@ __all__ = [
 
 _HOMES = {
     "Architecture": "graph",
+    "AuthenticatedWorld": "authenticated_world",
     "Contact": "tls",
     "Fixed": "fixed",
     "Graph": "graph",

@@ -16,7 +16,7 @@ from pathlib import Path
 from ridotto.core.machine import Effect, Send
 from ridotto.core.wire import Message
 from ridotto.errors import PeerProtocolError, StorageError
-from ridotto.infer.messages import Answer, Begin, Dealt, Failed, Forget, Opening, Prepare, Ready
+from ridotto.infer.messages import Answer, Begin, BeginSealed, Dealt, Failed, Forget, Opening, Prepare, Ready
 from ridotto.infer.service import Losing
 
 PER_CLIENT = 64
@@ -110,7 +110,7 @@ class Watched:
         if isinstance(message, Prepare) and message.session not in self._open:
             self._open[message.session] = _Seen(sender, came)
             self._waiting[sender] += 1
-        elif isinstance(message, Begin) and message.session in self._open:
+        elif isinstance(message, Begin | BeginSealed) and message.session in self._open:
             seen = self._open[message.session]
             if seen.begun is None and seen.client == sender:
                 seen.begun = came
