@@ -211,7 +211,8 @@ def report(arguments: argparse.Namespace, done: list[Shard], wall: float, counte
         factor = larger / count
         minutes = sum(cpu.values()) * factor / arguments.processes / 60
         print(
-            f"  {larger:>10,} participants: {minutes:8.1f} minutes for all machines; coordinator alone {cpu['coordinator'] * factor / 60:6.1f} core-minutes, "
+            f"  {larger:>10,} participants: {minutes:8.1f} minutes for all machines; coordinator alone "
+            f"{cpu['coordinator'] * factor / 60:6.1f} core-minutes, "
             f"{(sent['participant'] + sent['seat']) * factor / 1e9:,.0f} GB received, "
             f"{sent['coordinator'] * factor / 1e9:,.0f} GB sent"
         )
