@@ -36,6 +36,7 @@ from ridotto.simulate.privacy import account_of, draw_of, expected_in_mean, kept
 from ridotto.simulate.result import Result
 from ridotto.simulate.run import Driver, Run
 from ridotto.simulate.sampling import Sampler, Uniform
+from ridotto.simulate.spool import Spool
 from ridotto.simulate.table import Row
 from ridotto.simulate.threads import one_thread
 from ridotto.simulate.timing import Timing
@@ -231,6 +232,7 @@ def _vault(
         noise=noise,
         expected=expected_in_mean(drawn, len(clients)) if plan.dp else None,
         root=None if root is None else own_update,
+        kept=Spool(),
     )
 
 
