@@ -19,8 +19,11 @@ from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Envelope, Finish
 from ridotto.core.wire import Message, digest
 from ridotto.errors import PeerProtocolError
 from ridotto.rounds.messages import Apply, Decline, Train
-from ridotto.rounds.plan import Ideal, Pairwise
+from ridotto.rounds.plan import Ideal, Oneshot, Pairwise
+from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.messages import Masked
+from ridotto.secagg.oneshot.messages import Contribution
+from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.tasks import Fold, Open
 from tests.fuzz.mutations import changed, examples, hostile
 from tests.rounds.federation import Federation, make_plan, names
@@ -196,7 +199,13 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                 self.flying.append(Envelope(COORDINATOR, to, message, None, self.now))
             case Do(Fold(sid, sender, _)):
                 self.folded[sid, sender] += 1
-                vault.fold(sid, attachment)
+                vault.fold(sid, attachment, sender)
+            case Do(Settle() as task):
+                vault.settle(task)
+            case Do(OpenCiphers(sid) as task):
+                assert task.contributions >= plan.least
+                self.opened[sid] += 1
+                self._tell("receive", SELF, vault.perform(task))
             case Do(Open(sid, _) as task):
                 assert sum(1 for folded, _ in self.folded if folded == sid) >= plan.least
                 self.opened[sid] += 1
@@ -216,20 +225,29 @@ class IdealCoordinatorUnderAttack(CoordinatorUnderAttack):
     protocol = Ideal()
 
 
+class OneshotCoordinatorUnderAttack(CoordinatorUnderAttack):
+    protocol = Oneshot(corrupt=0.0, shard_size=4)
+
+
 TestFuzzCoordinator = CoordinatorUnderAttack.TestCase
 TestFuzzCoordinator.settings = examples(25, 1_500)
 TestFuzzIdealCoordinator = IdealCoordinatorUnderAttack.TestCase
 TestFuzzIdealCoordinator.settings = examples(15, 500)
+TestFuzzOneshotCoordinator = OneshotCoordinatorUnderAttack.TestCase
+TestFuzzOneshotCoordinator.settings = examples(10, 500)
 
 
-def test_the_bench_can_finish_a_round() -> None:
+@pytest.mark.parametrize(
+    ("attacked", "kind"), [(CoordinatorUnderAttack, Masked), (OneshotCoordinatorUnderAttack, Contribution)]
+)
+def test_the_bench_can_finish_a_round(attacked: type[CoordinatorUnderAttack], kind: type[Message]) -> None:
     """What the fuzzer does by chance, honest delivery does for certain: both sums are opened."""
-    machine = CoordinatorUnderAttack()
+    machine = attacked()
     machine.begin()
     while machine.flying:
         machine.deliver(0, again=False)
     assert machine.finished[0].error is None
     assert len(machine.opened) == 2
     assert len(machine.folded) == 8
-    assert any(isinstance(envelope.message, Masked) for envelope in machine.past)
+    assert any(isinstance(envelope.message, kind) for envelope in machine.past)
     machine.teardown()
