@@ -50,7 +50,13 @@ def test_refuses_an_algorithm_that_participants_are_not_told_about() -> None:
             "error feedback can only be simulated so far",
         ),
         (
-            {"robust": Robust("fltrust"), "clip": 1.0, "protocol": Ideal(), "i_know": ("no-protection",)},
+            {
+                "robust": Robust("fltrust"),
+                "clip": 1.0,
+                "max_examples": 1,
+                "protocol": Ideal(),
+                "i_know": ("no-protection",),
+            },
             "fltrust can only be simulated so far: a coordinator has no data",
         ),
     ],
