@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import tempfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from ridotto.coordinator.watchers import Event, EventKind
 from ridotto.core.machine import Effect, Send
 from ridotto.errors import PeerProtocolError
 from ridotto.rounds.plan import Oneshot, Plan, Risk
@@ -61,11 +64,13 @@ async def test_two_rounds_make_the_ideal_model(tmp_path: Path) -> None:
     assert kept(tmp_path) == []
 
 
-async def test_a_seat_that_dies_costs_nothing(tmp_path: Path) -> None:
+async def test_a_seat_that_dies_costs_nothing_and_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     federation = make_federation(tmp_path, make_settings(one_message_plan(phase_s=0.3)))
     async with opened(federation) as client:
         await run_all(client, p2="Checked")
         assert await model_of(client) == ideal_model(federation.settings.plan, NAMES)
+    assert "p2 did not do its part on its session's committee: sent no Checked" in caplog.messages
 
 
 @settings(max_examples=10, deadline=None)
@@ -121,3 +126,20 @@ async def test_a_ciphertext_of_another_size_is_refused_by_name(tmp_path: Path) -
     assert scene.conductor.attempt is not None
     with pytest.raises(PeerProtocolError, match=f"{item.sender}: its ciphertext has 49151 bytes, expected 49152"):
         scene.conductor.attempt.receive(item.sender, shorter, b"frame", scene.now)
+
+
+async def test_watchers_are_shown_progress_and_nothing_about_single_seats(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, make_settings(one_message_plan()))
+    shown: list[Event] = []
+
+    async def watch() -> None:
+        async for event in federation.events(5.0):
+            shown.extend([event] if event is not None else [])
+
+    async with opened(federation) as client:
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        await run_all(client)
+    await watching
+    steps = [msgspec.json.decode(event.data)["step"] for event in shown if event.kind is EventKind.PROGRESS]
+    assert {"MemberKey", "Contribution", "Checked", "Ack", "Release"} <= set(steps)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ridotto.coordinator.blobs import Blobs, model_name
 from ridotto.coordinator.conductor import Conductor, Input, Outcome
-from ridotto.coordinator.logbook import log_opening, log_record
+from ridotto.coordinator.logbook import log_committee, log_opening, log_record
 from ridotto.coordinator.presence import Mailboxes, Presence
 from ridotto.coordinator.progress import Run
 from ridotto.coordinator.refusals import RefusalError, RefusalKind
@@ -33,6 +33,7 @@ from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import StorageError
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.service import LONGEST_WAIT_S, RECORDS_PAGE, Enrolment, FederationInfo, Inbox, RunState
+from ridotto.secagg.session import Progress
 
 RETRY_S = 1.0
 """Between two tries of a step that nobody asked for, when storing fails: a full disk is emptied by people."""
@@ -331,10 +332,13 @@ class Federation:
     def _show(self, outcome: Outcome, state_changed: bool) -> None:
         self._mailboxes.deliver(outcome.sent)
         for published in outcome.published:
-            kind = EventKind.RECORD if isinstance(published, SignedRecord) else EventKind.PROGRESS
-            self._watchers.show(make_event(kind, published))
             if isinstance(published, SignedRecord):
+                self._watchers.show(make_event(EventKind.RECORD, published))
                 log_record(published.record, self._run)
+            elif isinstance(published, Progress):
+                self._watchers.show(make_event(EventKind.PROGRESS, published))
+            else:
+                log_committee(published)
         if outcome.ended:
             self._presence.forget()
         if outcome.ended or state_changed:

@@ -1,4 +1,4 @@
-"""What a coordinator writes into its log for its operator: one line when it opens, one for every attempt."""
+"""What a coordinator writes into its log for its operator: one line when it opens, one for every attempt, faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from ridotto.coordinator.settings import FederationSettings
 from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.service import RunState
+from ridotto.secagg.committee_roles.agreement import Equivocation
+from ridotto.secagg.committee_roles.drawn import device_of
+from ridotto.secagg.committee_roles.evidence import MemberFaults
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,16 @@ def log_record(record: RoundRecord, run: Run) -> None:
     else:
         _log.info("round %d is done: %d participants are in its sum%s", record.round, record.participants, spent)
     _log_end(run)
+
+
+def log_committee(published: object) -> None:
+    """Say which seats of a committee did not do their part. Evidence of what was summed is not logged."""
+    match published:
+        case MemberFaults(faults=faults):
+            for seat, why in faults:
+                _log.info("%s did not do its part on its session's committee: %s", device_of(seat), why)
+        case Equivocation(member=seat):
+            _log.warning("%s acknowledged two sets in one session: both bear its signature", device_of(seat))
 
 
 def _log_end(run: Run) -> None:
