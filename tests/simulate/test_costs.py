@@ -92,6 +92,7 @@ def test_many_drop_outs_turn_a_sparse_graph_into_a_complete_one():
     check_against_machines(make_plan("sparse", 30), 30, dict.fromkeys(range(25), "PublicKeys"))
 
 
+@pytest.mark.slow
 def test_counts_the_bytes_of_large_indices():
     """From member 128 on an index takes a byte more. Which neighbours it has differs, so the totals do by a trifle."""
     plan = make_plan("sparse", 140)
@@ -108,6 +109,7 @@ def test_equals_the_machines_with_a_small_committee():
     check_against_machines(plan, 30, {})
 
 
+@pytest.mark.slow
 def test_counts_the_bytes_of_large_indices_of_seats():
     plan = Plan(cohort=131, minimum=90, protocol=Oneshot(committee=140), max_examples=131, metrics={"loss": 64.0})
     check_against_machines(plan, 131, {3: "Contribution", 130: "MemberKey"})
