@@ -146,14 +146,6 @@ def test_a_softmax_at_the_end_does_not_change_the_class() -> None:
     np.testing.assert_array_equal(found, reference.forward(graph, x).argmax(axis=1))
 
 
-def test_refuses_what_has_no_protocol_by_name() -> None:
-    builder = GraphBuilder()
-    builder.linear("dense", weights(3, 4))
-    builder.add(Softmax("soft"))
-    with pytest.raises(PlanError, match="layer soft"):
-        compile_plan(Plan(builder.build((4,)).architecture, FIXED, 1, "logits"))
-
-
 def test_refuses_the_class_of_an_image() -> None:
     builder = GraphBuilder()
     builder.conv2d("conv", weights(2, 1, 3, 3))

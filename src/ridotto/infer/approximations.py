@@ -16,7 +16,7 @@ in units of 2^-22. So every party computes with the same numbers, whatever its m
     RECIPROCAL     2^-10           26            x >= 1 - 2^-8
 
 Softmax of n features needs more: the largest feature m, EXPONENTIAL of each x_i - m, RECIPROCAL of their sum, and a
-product of two secret values. Its error is at most `softmax_error(n)`.
+product of two secret values, see `softmax`. Its error is at most `softmax_error(n)`.
 
 To these errors come those of fixed point: a unit in the last place a truncation. The bounds are measured on a grid so
 fine that slopes leave no room between its points (tests/infer/test_approximations.py). The tables are the longest

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from ridotto.errors import PlanError
-from ridotto.infer.approximations import GELU, SIGMOID, TANH, Spline
+from ridotto.infer.approximations import EXPONENTIAL, GELU, SIGMOID, SOFTMAX_LIMIT, TANH, Spline
 from ridotto.infer.argmax import CLASS_LIMIT, Argmax
 from ridotto.infer.average_pool import AveragePool
 from ridotto.infer.compare import Form
@@ -26,17 +26,18 @@ from ridotto.infer.graph import (
     Linear,
     MaxPool2d,
     Sigmoid,
-    Softmax,
     Tanh,
 )
 from ridotto.infer.graph import Flatten as FlattenLayer
 from ridotto.infer.graph import Relu as ReluLayer
+from ridotto.infer.graph import Softmax as SoftmaxLayer
 from ridotto.infer.kernels.plain import Side
 from ridotto.infer.linear import MaskedProduct
 from ridotto.infer.max_pool import MaxPool
 from ridotto.infer.relu import Relu
 from ridotto.infer.ring import Geometry
 from ridotto.infer.smooth import Smooth
+from ridotto.infer.softmax import Softmax
 from ridotto.infer.streams import Dealing, Material
 from ridotto.infer.wires import Masks, ModelShares, Narrow, Prepared, Rounds, Step, Wire
 
@@ -119,7 +120,7 @@ class Program:
 def compile_plan(plan: Plan) -> Program:
     """Return the program of a plan.
 
-    Raises PlanError, naming the layer, if it can't be computed: a layer without a protocol, too many classes.
+    Raises PlanError, naming the layer, if it can't be computed: too many classes, a softmax that does not fit.
     """
     return Program(plan, tuple(_Compiler(plan).steps()))
 
@@ -186,8 +187,19 @@ class _Compiler:
                 start, slope, turns = SPLINES[type(layer)].integers(self._f)
                 self._steps.append(Smooth(output, self._k, start, slope, tuple(turns), self._plan.comparison))
                 self._wide = True
-            case _:
-                raise PlanError(str(layer.refuse("there is no protocol for it in this version")))
+            case SoftmaxLayer():
+                self._narrow()
+                self._steps.append(self._softmax(layer, output[-1]))
+                self._wide = True
+
+    def _softmax(self, layer: SoftmaxLayer, features: int) -> Softmax:
+        if features > SOFTMAX_LIMIT:
+            raise PlanError(str(layer.refuse(f"{features} features, at most {SOFTMAX_LIMIT}")))
+        # Sums of exponentials are compared with breakpoints, and differences with those of exp.
+        if self._plan.fixed.limit < (room := max(features, EXPONENTIAL.reach)):
+            why = f"{self._k} compared bits hold numbers below {self._plan.fixed.limit:g}, but it needs {room:g}"
+            raise PlanError(str(layer.refuse(why)))
+        return Softmax(self._plan.batch, features, self._f, self._k, self._plan.comparison)
 
     def _narrow(self) -> None:
         if self._wide:
@@ -217,7 +229,7 @@ def _needed(layers: tuple[Layer, ...], output: Output) -> list[Layer]:
     For the class, leave a softmax at the end out: it does not change which number is largest.
     """
     ordered = list(layers)
-    if output == "class" and isinstance(ordered[-1], Softmax):
+    if output == "class" and isinstance(ordered[-1], SoftmaxLayer):
         ordered.pop()
     for place in range(len(ordered) - 1):
         if isinstance(ordered[place], ReluLayer) and isinstance(ordered[place + 1], MaxPool2d):
