@@ -97,19 +97,22 @@ def test_rounds(features: int, form: str, rounds: int) -> None:
 
 
 def ones(x: Any, seed: int) -> list[Any]:
-    """Count ones at each place of what each party receives, over many queries; see `test_views`."""
-    total: list[Any] = [0, 0]
+    """Count ones at each place, over many queries, of what each party receives and of what both open.
+
+    Words are opened as sums, planes by XOR. A masked value is uniform, whichever of the two is taken; see `test_views`.
+    """
+    total: list[Any] = [0, 0, 0, 0]
     for query in range(QUERIES):
         views: tuple[list[Any], list[Any]] = ([], [])
         classify(alone(2), x, "logits", insecure_seeded_rng(seed + query), FIXED, views)
-        for party, view in enumerate(views):
-            received = np.concatenate([message.reshape(-1) for message in view])
-            total[party] = total[party] + np.unpackbits(received.view(np.uint8)).astype(np.int64)
+        one, zero = (np.concatenate([message.reshape(-1) for message in view]) for view in views)
+        for place, words in enumerate((one, zero, zero + one, zero ^ one)):
+            total[place] = total[place] + np.unpackbits(words.view(np.uint8)).astype(np.int64)
     return total
 
 
 def test_views_on_two_inputs_have_the_same_distribution() -> None:
-    """False alarms: each of the 6 statistics is too large with probability 1e-6 if the protocol is right."""
+    """False alarms: each of the 12 statistics is too large with probability 1e-6 if the protocol is right."""
     equal, apart = np.zeros((BATCH, 2), np.float32), np.tile(np.array([50, -50], np.float32), (BATCH, 1))
     for a, b in zip(ones(equal, 0), ones(apart, QUERIES), strict=True):
         assert a.size == b.size > 50_000
