@@ -2,8 +2,10 @@
 
 Every bit that a party receives is masked afresh in each query. For two very different inputs we count ones at every
 place of all that it receives, over many queries, and compare the two samples with each other and with a fair coin by
-chi-square, all places together. False alarms: each of the 18 statistics is too large with probability 1e-6 if the
-protocol is right; seeds are fixed, so a run that passes always passes.
+chi-square, all places together. Shares are uniform whatever they open, so what both open is counted as well: words as
+sums, planes by XOR, and each as the other, too; masked values are uniform under both.
+False alarms: each of the 30 statistics is too large with probability 1e-6 if the protocol is right; seeds are fixed, so
+a run that passes always passes.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ FALSE_ALARM_SIGMAS = 4.9
 """A normal variable is further out than this with probability 1e-6."""
 
 
-def counts(x: Any, seed: int, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Count ones at each place of what each party receives in all rounds, over all queries."""
-    total: list[Any] = [0, 0]
+def counts(x: Any, seed: int, form: str) -> list[Any]:
+    """Count ones at each place of what each party receives in all rounds, and of what both open, over all queries.
+
+    Of authenticated queries only what is received: their last rounds open nothing.
+    """
+    total: list[Any] = [0, 0, 0, 0] if form != "malicious" else [0, 0]
     sealed = Sealed(SMALL, Fixed(), insecure_seeded_rng(1)) if form == "malicious" else None
     for query in range(QUERIES):
         views: tuple[list[Any], list[Any]] = ([], [])
@@ -39,10 +44,11 @@ def counts(x: Any, seed: int, form: str) -> tuple[np.ndarray, np.ndarray]:
             classify(GRAPH, x, "class", insecure_seeded_rng(seed + query), Fixed(), views, form)
         else:
             sealed.query(x, "class", str(seed + query), views=views)
-        for party in range(2):
-            received = np.concatenate([message.reshape(-1) for message in views[party]])
-            total[party] = total[party] + np.unpackbits(received.view(np.uint8)).astype(np.int64)
-    return total[0], total[1]
+        one, zero = (np.concatenate([message.reshape(-1) for message in view]) for view in views)
+        seen = (one, zero, zero + one, zero ^ one) if form != "malicious" else (one, zero)
+        for place, words in enumerate(seen):
+            total[place] = total[place] + np.unpackbits(words.view(np.uint8)).astype(np.int64)
+    return total
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> None:
