@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("nacl", reason="xaynet's clients need PyNaCl: pip install 'ridotto[xaynet]'")
 
 IDEAL = '[plan.protocol]\nname = "ideal"\n'
+PROX = '[plan.algorithm]\nname = "fedprox"\nparameters = { mu = 0.1 }\n'
 CHANCES = "[xaynet]\nsum_chance = 0.3\nupdate_chance = 0.9\n"
 
 
@@ -29,7 +30,7 @@ def write(folder: Any, *more: str, known: str = "no-protection") -> Any:
     [
         ((IDEAL,), "no-protection", "add a table [xaynet] with their chances"),
         ((CHANCES,), "small-cohort", 'the plan says protocol "ideal"'),
-        ((IDEAL, "[plan.algorithm]\nname = \"fedprox\"\nparameters = { mu = 0.1 }\n", CHANCES), "no-protection", "know nothing of algorithm"),
+        ((IDEAL, PROX, CHANCES), "no-protection", "know nothing of algorithm"),
         ((IDEAL, CHANCES + "summer = 1\n"), "no-protection", 'has no key "summer"; did you mean "summers"?'),
         ((IDEAL, CHANCES.replace("0.3", "1.5")), "no-protection", "expected 0 < sum < 1"),
     ],
