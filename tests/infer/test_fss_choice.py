@@ -7,6 +7,7 @@ import pytest
 from ridotto import infer
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.fss_choice import batches, choose
+from ridotto.infer.graph import Architecture, Softmax
 from ridotto.infer.messages import Answer, Prepare
 from ridotto.infer.program import Plan
 from tests.infer.models import dense, inputs, tiny_images
@@ -38,6 +39,9 @@ def test_keys_that_must_be_dealt_first_are_worth_less() -> None:
 
 def test_batches_are_those_of_the_program() -> None:
     assert batches(plan(2)) == [256, 256, 90]
+    # Of a softmax: a maximum of ten, 23 breakpoints of exp for each of them, 16 of 1/x.
+    softmax = Architecture((10,), (Softmax("soft"),))
+    assert batches(Plan(softmax, Fixed(), 1, "logits")) == [5, 2, 1, 1, 230, 16]
     graph = tiny_images()
     # Windows of 4 in 3 channels of 2 by 2: two matches, then one; a ReLU of what is left; pairs of four classes.
     assert batches(Plan(graph.architecture, Fixed(), 1, "class")) == [24, 12, 12, 6]

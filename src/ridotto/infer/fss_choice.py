@@ -22,6 +22,7 @@ from ridotto.infer.max_pool import MaxPool
 from ridotto.infer.program import Plan, compile_plan
 from ridotto.infer.relu import Relu
 from ridotto.infer.smooth import Smooth
+from ridotto.infer.softmax import Softmax
 
 Choice: TypeAlias = Form | Literal["auto"]
 """What a user asks for."""
@@ -53,16 +54,20 @@ def choose(plan: Plan, round_trip_s: float, *, dealt: bool = False) -> Form:
 
 def batches(plan: Plan) -> list[int]:
     """Return how many comparisons each batch of a plan's program has, in order."""
-    counts = []
-    for step in compile_plan(plan).steps:
-        match step:
-            case Relu() | Argmax() | Smooth():
-                counts.append(step.comparison.count)
-            case MaxPool():
-                players = math.prod(step.kernel)
-                while players > 1:
-                    counts.append(players // 2 * math.prod(step.output))
-                    players -= players // 2
-            case _:
-                continue
-    return counts
+    return [count for step in compile_plan(plan).steps for count in _batches_of(step)]
+
+
+def _batches_of(step: object) -> list[int]:
+    match step:
+        case Relu() | Argmax() | Smooth():
+            return [step.comparison.count]
+        case Softmax():
+            return [count for part in (step.largest, step.powers, step.inverse) for count in _batches_of(part)]
+        case MaxPool():
+            counts, players = [], math.prod(step.kernel)
+            while players > 1:
+                counts.append(players // 2 * math.prod(step.output))
+                players -= players // 2
+            return counts
+        case _:
+            return []
