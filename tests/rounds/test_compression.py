@@ -250,3 +250,9 @@ def test_calibration_counts_the_entries_of_the_bit() -> None:
     account = PrivacyAccount(found, D, planned=30)
     assert account.fits(30)
     assert not account.fits(31)
+
+
+def test_calibration_says_when_an_adaptive_clip_is_in_the_way() -> None:
+    made = plan(clip=AdaptiveClip(norm=1.0), cohort=20, dp=DistributedGaussian(epsilon=1.0, delta=1e-3))
+    with pytest.raises(PlanError, match="epsilon 1 takes more noise than 2 times the clip, the most that the bits"):
+        calibrated(made, 50, D)

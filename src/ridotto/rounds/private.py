@@ -155,6 +155,12 @@ def calibrated(plan: Plan, rounds: int, size: int | Layout, draw: Draw = EVERYBO
             found.append(calibrate(plan.dp.epsilon, dp.delta, event, relation))
         except PlanError as error:
             refused.append(error)
+    if not found and math.isfinite(most):
+        raise PlanError(
+            f"epsilon {plan.dp.epsilon:g} takes more noise than {most:.4g} times the clip, the most that the bits of "
+            "the adaptive clip have room beside: take a larger cohort, a larger deviation, fewer rounds or a clip that "
+            "stays"
+        ) from refused[0]
     if not found:
         raise refused[0]
     return with_noise(plan, min(found))
@@ -288,6 +294,7 @@ class PrivacyAccount:
         credited = self._draw.sampling in COUNTED and not lost
         others = [note for note in spent.notes if note not in lost]
         sampling = NOT_CREDITED + lost[0].removeprefix(NO_CREDIT) if lost else str(self._draw)
+        adaptive = isinstance(plan.clip, AdaptiveClip)
         return PrivacyStatement(
             epsilon=spent.epsilon,
             delta=self._dp.delta,
@@ -297,7 +304,8 @@ class PrivacyAccount:
             unit=Unit.PARTICIPANT,
             relation=spent.relation,
             sampling=sampling,
-            mechanism=mechanism_of(plan),
+            mechanism=mechanism_of(plan)
+            + (", with a clip that follows a quantile and noise that follows it" if adaptive else ""),
             clip=plan.clip_norm,
             noise_multiplier=self._dp.multiplier or None,
             trust=plan.trust,
