@@ -10,6 +10,7 @@ In reading order:
     complaints.py   what to do about parcels that don't open
     messages.py     what members and coordinator say
     steps.py        the coordinator's book of who was asked for what and has answered
+    coordinator.py  the coordinator: one kind of message after another
     tasks.py        what it asks its driver to do
     evidence.py     what it publishes: faults, and what proves which set was opened
 
