@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from ridotto.rounds.plan import Algorithm as Algorithm
     from ridotto.rounds.plan import BandedGaussian as BandedGaussian
     from ridotto.rounds.plan import CentralGaussian as CentralGaussian
+    from ridotto.rounds.plan import Committee as Committee
     from ridotto.rounds.plan import DistributedGaussian as DistributedGaussian
     from ridotto.rounds.plan import DistributedSkellam as DistributedSkellam
+    from ridotto.rounds.plan import Helpers as Helpers
     from ridotto.rounds.plan import Ideal as Ideal
     from ridotto.rounds.plan import LocalGaussian as LocalGaussian
     from ridotto.rounds.plan import Oneshot as Oneshot
@@ -75,11 +77,13 @@ _LAZY: dict[str, str] = {
     "CentralGaussian": "ridotto.rounds.plan",
     "ClientData": "ridotto.simulate.data",
     "Clip": "ridotto.rounds.clipping",
+    "Committee": "ridotto.rounds.plan",
     "CountSketch": "ridotto.rounds.compression",
     "DistributedGaussian": "ridotto.rounds.plan",
     "DistributedSkellam": "ridotto.rounds.plan",
     "ErrorFeedback": "ridotto.rounds.compression",
     "FunctionTrainer": "ridotto.learn.numpy_trainer",
+    "Helpers": "ridotto.rounds.plan",
     "Ideal": "ridotto.rounds.plan",
     "JaxTrainer": "ridotto.learn.jax_trainer",
     "LocalGaussian": "ridotto.rounds.plan",

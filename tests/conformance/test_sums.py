@@ -24,10 +24,11 @@ FROM_PARTICIPANTS = {
     "ideal": ["Plain"],
     "pairwise": ["PublicKeys", "SealedShares", "Masked", "Consistency", "Unmask"],
     "oneshot": ["Contribution"],
+    "committee": ["MaskedVector"],
 }
 """What participants send, in order, by protocol; those who also have a seat are tested in `tests/secagg/oneshot`."""
 
-INPUTS = ("Plain", "Masked", "Contribution")
+INPUTS = ("Plain", "Masked", "Contribution", "MaskedVector")
 """The messages that bring a vector."""
 
 STEPS = [(protocol, kind) for protocol, kinds in FROM_PARTICIPANTS.items() for kind in kinds]

@@ -16,7 +16,9 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.prg import add_masks
 from ridotto.crypto.seal import IdentityKey
-from ridotto.secagg.committee_roles.roster import seat_name
+from ridotto.secagg.committee.masks import MaskedSum, sum_masks
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
+from ridotto.secagg.committee_roles.drawn import name_in_seat
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.oneshot.ciphersum import SessionSum
@@ -29,6 +31,11 @@ from ridotto.secagg.tasks import Fold, Open, Opened
 BITS = 32
 DRAWN = ("oneshot",)
 """Protocols whose committee is drawn from the participants; here everybody has a seat."""
+
+SERVED = ("committee",)
+"""Protocols whose committee is made of helpers: here four, in two slots, and one of them may be corrupt."""
+
+HELPERS = ("h000", "h001", "h002", "h003")
 
 ENTRIES = 5
 Tamper = Callable[[Envelope], Iterable[Envelope]]
@@ -57,6 +64,10 @@ def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, *
     }
     if protocol in DRAWN:
         return CommitteeSession(**(settings | {"committee": count, "tail": lanes.size} | changes))  # type: ignore[arg-type]
+    if protocol in SERVED:
+        helpers = tuple(Member(name, identity(name).public) for name in HELPERS)
+        served = {"committee": len(helpers), "tail": lanes.size, "helpers": helpers, "helpers_corrupt": 1}
+        return CommitteeSession(**(settings | served | changes))  # type: ignore[arg-type]
     return Session(**(settings | changes))  # type: ignore[arg-type]
 
 
@@ -82,6 +93,7 @@ class World:
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     swap: dict[str, Callable[[int], Machine]] = field(default_factory=dict)
     ciphers: SessionSum | None = None
+    masked: MaskedSum | None = None
 
     def run(self) -> Finish:
         protocol = PROTOCOLS[self.session.protocol]
@@ -96,10 +108,11 @@ class World:
             )
             for i, member in enumerate(self.session.members)
         }
-        for i, member in enumerate(self.session.members):
-            seat = protocol.member(self.session, member.name, identity(member.name), rng.child("seat", i))
+        helpers = self.session.helpers if isinstance(self.session, CommitteeSession) else ()
+        for i, device in enumerate(helpers or self.session.members):
+            seat = protocol.member(self.session, device.name, identity(device.name), rng.child("seat", i))
             if seat is not None:
-                machines[seat_name(member.name)] = seat
+                machines[name_in_seat(self.session, device.name)] = seat
         for name, make in self.swap.items():
             machines[name] = make([member.name for member in self.session.members].index(name))
         machines[COORDINATOR] = protocol.coordinator(self.session, Timeouts(100, 10))
@@ -134,6 +147,11 @@ class World:
             self.ciphers = SessionSum(setup_of(self.session).shape, self._read_lanes)
         return self.ciphers
 
+    def _masked(self) -> MaskedSum:
+        if self.masked is None:
+            self.masked = MaskedSum(self.session.length, self.session.bits, self._read_lanes)
+        return self.masked
+
     def _read_lanes(self, total: np.ndarray) -> tuple[int, bool]:
         lanes = Lanes(self.session.bits, len(self.session.members), (1000,))
         read = lanes.read(total[-lanes.size :])
@@ -148,36 +166,55 @@ class World:
             yield Envelope(delivered.sender, delivered.to, message, attachment, delivered.at)
 
     def _perform(self, owner: str, task: object, attachment: Buffer | None) -> Message | None:
-        dtype = container(self.session.bits)
         match task:
             case Fold(sid, sender, _):
                 if attachment is None:
                     raise AssertionError("a fold without a vector")
-                if self.session.protocol == "oneshot":
-                    self._ciphers().fold(sender, attachment)
-                    self.folded.append(sender)
-                    return None
-                total = self.sums.setdefault(sid, np.zeros(self.session.length, dtype))
-                total += unpack(attachment, self.session.bits, self.session.length)
                 self.folded.append(sender)
+                self._fold(sid, sender, attachment)
                 return None
-            case Open(sid, masks):
-                if self.opened:
-                    raise AssertionError("opened twice")
-                self.opened = True
-                add_masks(self.sums[sid], masks, sid)
-                lanes = Lanes(self.session.bits, len(self.session.members), (1000,))
-                read = lanes.read(self.opened_sum()[-lanes.size :])
-                return Opened(sid, min(read.count, 2**48), read.zero)
             case Settle():
-                self._ciphers().settle(task)
+                (self._masked() if self.session.protocol == "committee" else self._ciphers()).settle(task)
                 return None
-            case OpenCiphers(sid):
+            case SumMasks():
+                return sum_masks(task)
+            case Keep():
+                if attachment is None:
+                    raise AssertionError("masks to be kept that did not come")
+                self._masked().keep(task, attachment)
+                return None
+            case Open() | OpenCiphers() | Unmask():
                 if self.opened:
                     raise AssertionError("opened twice")
                 self.opened = True
-                answer = self._ciphers().open(task)
+                return self._open(task)
+        raise AssertionError(f"unknown task {task}")
+
+    def _fold(self, sid: bytes, sender: str, attachment: Buffer) -> None:
+        match self.session.protocol:
+            case "oneshot":
+                self._ciphers().fold(sender, attachment)
+            case "committee":
+                self._masked().fold(sender, attachment)
+            case _:
+                total = self.sums.setdefault(sid, np.zeros(self.session.length, container(self.session.bits)))
+                total += unpack(attachment, self.session.bits, self.session.length)
+
+    def _open(self, task: Open | OpenCiphers | Unmask) -> Opened:
+        match task:
+            case OpenCiphers(sid):
+                answer: Opened = self._ciphers().open(task)
                 if self._ciphers().opened is not None:
                     self.sums[sid] = self._ciphers().opened
                 return answer
-        raise AssertionError(f"unknown task {task}")
+            case Unmask(sid):
+                answer = self._masked().unmask(task)
+                self.sums[sid] = self._masked().total
+                return answer
+            case Open(sid, masks):
+                add_masks(self.sums[sid], masks, sid)
+                return Opened(sid, *self._counted(self.opened_sum()))
+
+    def _counted(self, total: np.ndarray) -> tuple[int, bool]:
+        count, zero = self._read_lanes(total)
+        return min(count, 2**48), zero

@@ -31,12 +31,16 @@ from ridotto.core.wire import Codec, digest
 from ridotto.crypto.identity import sign_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.rounds.dice import SeededDice
+from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.messages import Train, Trained, messages_of_all
+from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import INBOX_PATH, MESSAGES_PATH, PARTICIPANTS_PATH, Enrolment, Inbox, RunState
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import SumMasks
 
 PARAMETERS = 5
 MODEL = np.arange(PARAMETERS, dtype=np.float32)
@@ -129,12 +133,13 @@ def ideal_model(plan: Plan, names: Iterable[str], rounds: int = 1) -> bytes:
 class Mini:
     """A participant that runs the real machine over HTTP, and tries again what was not acknowledged.
 
-    dies_before: name of a message class it never sends: it stops instead.
+    dies_before: name of a message class it never sends: it stops instead. serves: as a helper, which trains nothing.
     """
 
     name: str
     client: httpx.AsyncClient
     dies_before: str = ""
+    serves: bool = False
     wait_s: float = 2.0
     poll_pause_s: float = 0.01
     policy: Policy = field(default_factory=lambda: Policy(min_corrupt=0.0))
@@ -159,7 +164,7 @@ class Mini:
         """Take part until the federation is done or failed, this participant is refused, or it dies."""
         await self._again(self.enrol)
         attempt = after = 0
-        machine: ParticipantRound | None = None
+        machine: ParticipantRound | HelperRound | None = None
         while True:
             response = await self._again(functools.partial(self.inbox, attempt, after))
             if response.status_code != 200:
@@ -168,10 +173,7 @@ class Mini:
             self.state = inbox.state
             if inbox.attempt != attempt or machine is None:
                 attempt, after = inbox.attempt, 0
-                rng = rng_of(self.name)
-                machine = ParticipantRound(
-                    self.name, identity(self.name), self.policy, self.coordinator, rng, serving=OsRng()
-                )
+                machine = self._machine()
             for frame in inbox.frames:
                 after += 1
                 message, _ = CODEC.decode(frame, COORDINATOR)
@@ -180,13 +182,21 @@ class Mini:
             if not inbox.frames and inbox.state in (RunState.DONE, RunState.FAILED):
                 return
 
-    async def _carry_out(self, attempt: int, machine: ParticipantRound, effects: list[Effect]) -> bool:
+    def _machine(self) -> ParticipantRound | HelperRound:
+        me = self.name, identity(self.name), self.policy, self.coordinator
+        return HelperRound(*me, OsRng()) if self.serves else ParticipantRound(*me, rng_of(self.name), serving=OsRng())
+
+    async def _carry_out(self, attempt: int, machine: ParticipantRound | HelperRound, effects: list[Effect]) -> bool:
         for effect in effects:
             match effect:
                 case Do(Train()):
                     update, examples = update_of(self.name)
                     trained = Trained(update.copy(), examples, {"loss": 1.0})
                     if not await self._carry_out(attempt, machine, machine.receive(SELF, trained, 0.0)):
+                        return False
+                case Do(SumMasks() as task):
+                    summed = sum_masks(task, add_committee_noise)
+                    if not await self._carry_out(attempt, machine, machine.receive(SELF, summed, 0.0)):
                         return False
                 case Send(_, message, attachment):
                     if type(message).__name__ == self.dies_before:

@@ -104,6 +104,16 @@ def test_whoever_sealed_rubbish_is_taken_out_again_whenever_the_coordinator_is_k
         assert kept(Path(folder)) == []
 
 
+def test_two_kills_right_after_a_commit_leave_no_ciphertext_behind(tmp_path: Path) -> None:
+    """The first leaves the files of a session whose set is final, the second those of an attempt that is over."""
+    scene = Scene(tmp_path, make_settings(one_message_plan()))
+    scene.begin()
+    while not scene.is_over:
+        scene.step(4, "after")
+    scene.start()
+    assert kept(tmp_path) == []
+
+
 def test_ciphertexts_are_kept_until_the_set_is_final(tmp_path: Path) -> None:
     scene = Scene(tmp_path, make_settings(one_message_plan()))
     scene.begin()

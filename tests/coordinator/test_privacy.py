@@ -234,7 +234,7 @@ def test_a_round_that_fails_and_is_tried_again_is_charged_twice(tmp_path: Path) 
     assert "TOO_FEW" in record.failure
     assert record.privacy is not None
     assert (record.privacy.rounds, record.privacy.epsilon) == (1, epsilon_of(1))
-    scene.conductor.begin(members(), scene.now)
+    scene.conductor.begin(members(), [], scene.now)
     assert spent(scene.store) == (Repeated(round_event(private_plan(), PARAMETERS), 2),)
 
 

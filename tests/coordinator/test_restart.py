@@ -22,12 +22,16 @@ from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Send
 from ridotto.core.rng import OsRng
 from ridotto.core.vector import Layout
 from ridotto.errors import DataError, StorageError
+from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.messages import Decline, Train, Trained
+from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.plan import Pairwise, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import SessionRecord, SignedRecord
 from ridotto.rounds.round import CoordinatorRound, ParticipantRound
 from ridotto.rounds.service import RunState
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import SumMasks
 from ridotto.secagg.session import Member
 from tests.coordinator.bench import (
     CODEC,
@@ -79,9 +83,13 @@ class Scene:
         self.queue: list[Input] = []
         self.now = 1000.0
         policy = Policy(min_corrupt=0.0, min_participants=2, i_know=(Risk.SMALL_COHORT,))
-        self.machines = {
+        self.machines: dict[str, ParticipantRound | HelperRound] = {
             name: ParticipantRound(name, identity(name), policy, COORDINATOR_KEY.public, rng_of(name), serving=OsRng())
             for name in NAMES
+        }
+        self.machines |= {
+            name: HelperRound(name, identity(name), policy, COORDINATOR_KEY.public, OsRng())
+            for name in configured.helpers
         }
         self.start()
 
@@ -102,7 +110,8 @@ class Scene:
 
     def begin(self) -> None:
         members = [Member(name, identity(name).public) for name in NAMES]
-        self._deliver(self.conductor.begin(members, self.now).sent)
+        helpers = [Member(name, identity(name).public) for name in self.settings.helpers]
+        self._deliver(self.conductor.begin(members, helpers, self.now).sent)
 
     def step(self, size: int, kill: str) -> None:
         """Let one thing happen, with a kill before or after its commit or between the steps."""
@@ -142,13 +151,15 @@ class Scene:
                 message, _ = CODEC.decode(frame, COORDINATOR)
                 self._carry_out(name, machine, machine.receive(COORDINATOR, message, 0.0))
 
-    def _carry_out(self, name: str, machine: ParticipantRound, effects: list[Effect]) -> None:
+    def _carry_out(self, name: str, machine: ParticipantRound | HelperRound, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Do(Train()):
                     update, examples = update_of(name)
                     trained = Trained(update.copy(), examples, {"loss": 1.0})
                     self._carry_out(name, machine, machine.receive(SELF, trained, 0.0))
+                case Do(SumMasks() as task):
+                    self._carry_out(name, machine, machine.receive(SELF, sum_masks(task, add_committee_noise), 0.0))
                 case Send(_, message, attachment) if f"{name} {type(message).__name__}" not in self.silent:
                     self.queue.append(Input(name, 1, message, CODEC.header(message), attachment))
 

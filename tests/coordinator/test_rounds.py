@@ -11,8 +11,9 @@ import pytest
 
 from ridotto.coordinator.federation import Federation
 from ridotto.coordinator.watchers import EventKind
+from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import digest
-from ridotto.rounds.plan import Ideal, Optimiser, Risk
+from ridotto.rounds.plan import Ideal, Optimiser, Pairwise, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.service import FEDERATION_PATH, MODELS_PATH, ROUNDS_PATH, FederationInfo, RunState
@@ -29,9 +30,13 @@ from tests.coordinator.bench import (
 NAMES = ("p0", "p1", "p2", "p3")
 
 
-async def run_all(client: httpx.AsyncClient, names: tuple[str, ...] = NAMES, **dies_before: str) -> list[Mini]:
+async def run_all(
+    client: httpx.AsyncClient, names: tuple[str, ...] = NAMES, helpers: tuple[str, ...] = (), **dies_before: str
+) -> list[Mini]:
+    """Let everybody take part or serve to the end; return the participants."""
     minis = [Mini(name, client, dies_before.get(name, "")) for name in names]
-    await asyncio.gather(*(mini.run() for mini in minis))
+    serving = [Mini(name, client, dies_before.get(name, ""), serves=True) for name in helpers]
+    await asyncio.gather(*(mini.run() for mini in [*minis, *serving]))
     return minis
 
 
@@ -192,3 +197,17 @@ async def test_watchers_see_state_progress_and_records(tmp_path: Path) -> None:
     assert seen[0] is EventKind.STATE
     assert seen[-2:] == [EventKind.RECORD, EventKind.STATE]
     assert seen.count(EventKind.PROGRESS) > 10
+
+
+async def test_names_do_not_decide_who_shares_a_session(tmp_path: Path) -> None:
+    """Dealt by their names, p0, p2, p4, ... would be together in every round."""
+    plan = make_plan(cohort=8, protocol=Pairwise(corrupt=0.0, shard_size=4))
+    names = tuple(f"p{place}" for place in range(8))
+    federation = make_federation(tmp_path, make_settings(plan, rounds=3), rng=insecure_seeded_rng(1))
+    async with opened(federation) as client:
+        await run_all(client, names)
+        records = await records_of(client)
+    drawn = [session.included for signed in records for session in signed.record.sessions]
+    assert all(len(members) == 4 for members in drawn)
+    assert len(set(drawn)) > 2
+    assert not {names[::2], names[1::2]} & set(drawn)

@@ -19,7 +19,10 @@ from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Envelope, Finish
 from ridotto.core.wire import Message, digest
 from ridotto.errors import PeerProtocolError
 from ridotto.rounds.messages import Apply, Decline, Train
-from ridotto.rounds.plan import Ideal, Oneshot, Pairwise
+from ridotto.rounds.plan import Committee, Ideal, Oneshot, Pairwise
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.messages import MaskedVector
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.messages import Masked
 from ridotto.secagg.oneshot.messages import Contribution
@@ -53,6 +56,8 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
         self.opened: Counter[bytes] = Counter()
         self.finished: list[Finish] = []
         self.participants: dict[str, Machine] = {name: self.federation.participant(name) for name in names(8)}
+        helpers = [member.name for member in self.federation.attempt.helpers]
+        self.participants |= {name: self.federation.helper(name) for name in helpers}
         self._tell("start")
 
     # --- what the network may do ------------------------------------------------------------------------------
@@ -79,7 +84,7 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
         self.flying.pop(pick % len(self.flying))
 
     @precondition(lambda self: self.past)
-    @rule(pick=st.integers(0, 99), sender=st.sampled_from([*names(8), "mallory", ""]))
+    @rule(pick=st.integers(0, 99), sender=st.sampled_from([*names(8), "h000", "mallory", ""]))
     def replay(self, pick: int, sender: str) -> None:
         """Show a message again, perhaps under another name."""
         envelope = self.past[pick % len(self.past)]
@@ -180,6 +185,8 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                     self.flying.append(Envelope(name, effect.to, effect.message, effect.attachment, self.now))
                 case Do(Train()):
                     self._to_participant(name, SELF, self.federation.trained(name))
+                case Do(SumMasks() as task):
+                    self._to_participant(name, SELF, sum_masks(task))
 
     def _tell(self, what: str, *arguments: Any, attachment: Any = None) -> None:
         entry = (what, *arguments, self.now)
@@ -202,6 +209,11 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                 vault.fold(sid, attachment, sender)
             case Do(Settle() as task):
                 vault.settle(task)
+            case Do(Keep() as task):
+                vault.keep(task, attachment)
+            case Do(Unmask(sid) as task):
+                self.opened[sid] += 1
+                self._tell("receive", SELF, vault.perform(task))
             case Do(OpenCiphers(sid) as task):
                 assert task.contributions >= plan.least
                 self.opened[sid] += 1
@@ -229,16 +241,27 @@ class OneshotCoordinatorUnderAttack(CoordinatorUnderAttack):
     protocol = Oneshot(corrupt=0.0, shard_size=4)
 
 
+class CommitteeCoordinatorUnderAttack(CoordinatorUnderAttack):
+    protocol = Committee(corrupt=0.0, shard_size=4, replicas=2)
+
+
 TestFuzzCoordinator = CoordinatorUnderAttack.TestCase
 TestFuzzCoordinator.settings = examples(25, 1_500)
 TestFuzzIdealCoordinator = IdealCoordinatorUnderAttack.TestCase
 TestFuzzIdealCoordinator.settings = examples(15, 500)
 TestFuzzOneshotCoordinator = OneshotCoordinatorUnderAttack.TestCase
 TestFuzzOneshotCoordinator.settings = examples(10, 500)
+TestFuzzCommitteeCoordinator = CommitteeCoordinatorUnderAttack.TestCase
+TestFuzzCommitteeCoordinator.settings = examples(10, 500)
 
 
 @pytest.mark.parametrize(
-    ("attacked", "kind"), [(CoordinatorUnderAttack, Masked), (OneshotCoordinatorUnderAttack, Contribution)]
+    ("attacked", "kind"),
+    [
+        (CoordinatorUnderAttack, Masked),
+        (OneshotCoordinatorUnderAttack, Contribution),
+        (CommitteeCoordinatorUnderAttack, MaskedVector),
+    ],
 )
 def test_the_bench_can_finish_a_round(attacked: type[CoordinatorUnderAttack], kind: type[Message]) -> None:
     """What the fuzzer does by chance, honest delivery does for certain: both sums are opened."""

@@ -21,6 +21,7 @@ from ridotto.rounds.messages import Announce, messages_of_all
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import SignedRecord, sign_record
 from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState
+from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Session
 from tests.conformance.world import identity
 from tests.fuzz.mutations import changed, examples, hostile, only_refuses, peak_of
@@ -45,7 +46,7 @@ BODY_ERRORS = (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionErr
 def conversations() -> tuple[tuple[Message, bytes], ...]:
     """Return every message of one round of each protocol, with its frame."""
     found = []
-    for protocol in ("ideal", "pairwise", "oneshot"):
+    for protocol in sorted(PROTOCOLS):
         federation = Federation(make_plan(protocol=protocol), untrained={"p004": "no data"})
         federation.run()
         found += [

@@ -12,11 +12,15 @@ from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine,
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Field, Layout, Vector
 from ridotto.core.wire import Codec, Message
+from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
-from ridotto.rounds.plan import Ideal, Oneshot, Pairwise, Plan, Risk
+from ridotto.rounds.noise import add_committee_noise
+from ridotto.rounds.plan import Committee, Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
@@ -29,11 +33,17 @@ ANYTHING = Policy(protocols=tuple(PROTOCOLS), min_participants=1, min_corrupt=0.
 PAIRWISE = Pairwise(corrupt=0.0)
 
 
-PROTOCOLS_BY_NAME: dict[Any, Any] = {"pairwise": PAIRWISE, "ideal": Ideal(), "oneshot": Oneshot()}
+PROTOCOLS_BY_NAME: dict[Any, Any] = {
+    "pairwise": PAIRWISE,
+    "ideal": Ideal(),
+    "oneshot": Oneshot(),
+    "committee": Committee(),
+}
 
 
-def make_plan(cohort: int = 5, protocol: str | Pairwise = "pairwise", **changes: Any) -> Plan:
-    settings = {"protocol": PROTOCOLS_BY_NAME.get(protocol, protocol), "i_know": tuple(Risk), "minimum": 3}
+def make_plan(cohort: int = 5, protocol: Any = "pairwise", **changes: Any) -> Plan:
+    chosen = PROTOCOLS_BY_NAME[protocol] if isinstance(protocol, str) else protocol
+    settings = {"protocol": chosen, "i_know": tuple(Risk), "minimum": 3}
     return Plan(**({"cohort": cohort, "metrics": {"loss": 10.0}, "phase_s": 10.0} | settings | changes))
 
 
@@ -83,6 +93,7 @@ class Federation:
         self.begin(cohort)
         machines: dict[str, Any] = {COORDINATOR: self.coordinator()}
         machines |= {member.name: self.participant(member.name) for member in self.attempt.members}
+        machines |= {member.name: self.helper(member.name) for member in self.attempt.helpers}
         machines |= swap or {}
         self.router = Router(machines, self._perform, self._link)
         self.finished = self.router.run()
@@ -101,6 +112,7 @@ class Federation:
             parameters=LAYOUT.length,
             nonce=bytes([self.attempts]) * 32,
             members=members_of(cohort or names(self.plan.cohort)),
+            helpers=members_of(f"h{place:03}" for place in range(self.plan.most_helpers)),
         )
 
     def coordinator(self) -> CoordinatorRound:
@@ -116,6 +128,10 @@ class Federation:
             "serving": insecure_seeded_rng(2).child(name, self.attempts),
         }
         return ParticipantRound(**(settings | changes))
+
+    def helper(self, name: str) -> HelperRound:
+        policy, rng = self.policies.get(name, ANYTHING), insecure_seeded_rng(3).child(name, self.attempts)
+        return HelperRound(name, identity(name), policy, identity(COORDINATOR).public, rng)
 
     def trained(self, name: str) -> Message:
         index = int(name[1:])
@@ -144,7 +160,12 @@ class Federation:
                 return self.vault.fold(sid, attachment, sender)
             case Settle():
                 return self.vault.settle(task)
-            case Open() | OpenCiphers() | Apply():
+            case SumMasks():
+                return sum_masks(task, add_committee_noise)
+            case Keep():
+                assert attachment is not None
+                return self.vault.keep(task, attachment)
+            case Open() | OpenCiphers() | Unmask() | Apply():
                 return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")
 

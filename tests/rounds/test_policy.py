@@ -37,7 +37,7 @@ def test_the_default_policy_allows_the_default_plan() -> None:
 @pytest.mark.parametrize(
     ("policy", "plan", "why"),
     [
-        ({}, {"protocol": "ideal"}, "the policy has protocols = \\['pairwise', 'oneshot'\\]"),
+        ({}, {"protocol": "ideal"}, "the policy has protocols = \\['pairwise', 'oneshot', 'committee'\\]"),
         (
             {"protocols": ("ideal", "pairwise"), "i_know": ()},
             {"protocol": "ideal"},

@@ -14,9 +14,8 @@ from ridotto.rounds.compression import Quantize, Rotate
 from ridotto.rounds.messages import Announce
 from ridotto.rounds.plan import Oneshot, Plan, Risk
 from ridotto.rounds.policy import Policy
-from ridotto.rounds.seats import drawn_place
 from ridotto.rounds.sessions import Attempt, make_sessions
-from ridotto.secagg.committee_roles.drawn import drawn_roster
+from ridotto.secagg.committee_roles.drawn import drawn_roster, seat_of_device
 from ridotto.secagg.session import CommitteeSession, session_id
 from tests.conformance.world import identity
 from tests.rounds.federation import Federation, assert_mean, make_plan, members_of, names
@@ -78,7 +77,7 @@ def test_sessions_have_committees_drawn_from_their_own_members() -> None:
         roster = drawn_roster(session)
         assert len(roster.members) == 7
         assert {seat.name for seat in roster.members} < {f"{member.name}/member" for member in session.members}
-        assert sum(drawn_place(session, member.name) is not None for member in session.members) == 7
+        assert sum(seat_of_device(session, member.name) is not None for member in session.members) == 7
         assert roster.members != drawn_roster(other).members
 
 

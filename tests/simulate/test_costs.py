@@ -11,9 +11,9 @@ import pytest
 import ridotto
 from ridotto.core.tensors import write_model
 from ridotto.errors import ConfigError, RoundFailedError
-from ridotto.rounds.plan import Ideal, Oneshot, Pairwise, Plan, Risk
+from ridotto.rounds.plan import Committee, Helpers, Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.simulate.costs import UNIT_COSTS, ModelledRound, modelled_round, stages
-from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut
+from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, sent_in
 from ridotto.simulate.message_sizes import index_excess
 from tests.simulate.federation import clients, trainer
 
@@ -23,8 +23,13 @@ PROTOCOLS = {
     "shards": Pairwise(shard_size=8),
     "oneshot": Oneshot(),
     "oneshot shards": Oneshot(shard_size=8),
+    "oneshot of helpers": Oneshot(shard_size=8, committee=7, helpers=Helpers()),
+    "committee": Committee(),
+    "committee shards": Committee(shard_size=8, helpers=Helpers(corrupt=2), replicas=2),
     "sparse": Pairwise(graph="sparse", corrupt=0.02, drop_out=0.02),
 }
+
+DENSE = [name for name in PROTOCOLS if name != "sparse"]
 
 
 def make_plan(protocol: str, members: int) -> Plan:
@@ -35,7 +40,7 @@ def make_plan(protocol: str, members: int) -> Plan:
 
 
 def kinds(plan: Plan) -> tuple[str, ...]:
-    return (ANNOUNCE, *SENT[plan.protocol_name])
+    return (ANNOUNCE, *sent_in(plan))
 
 
 def names_of(members: int) -> list[str]:
@@ -63,7 +68,7 @@ def check_against_machines(plan: Plan, members: int, gone: dict[int, str]) -> No
     assert row["bytes_down"] == round((model.bytes_down + downloads) / members)
 
 
-@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards", "oneshot", "oneshot shards"])
+@pytest.mark.parametrize("protocol", DENSE)
 @pytest.mark.parametrize("members", [6, 17])
 def test_equals_the_machines_whoever_leaves_before_whichever_message(protocol, members):
     plan = make_plan(protocol, members)
@@ -72,7 +77,7 @@ def test_equals_the_machines_whoever_leaves_before_whichever_message(protocol, m
             check_against_machines(plan, members, dict.fromkeys(range(count), kind))
 
 
-@pytest.mark.parametrize("protocol", ["ideal", "one session", "shards", "oneshot", "oneshot shards"])
+@pytest.mark.parametrize("protocol", DENSE)
 def test_equals_the_machines_when_members_leave_in_all_phases(protocol):
     plan = make_plan(protocol, 19)
     order = kinds(plan)
@@ -184,7 +189,7 @@ def test_masks_of_lost_members_are_work_for_the_coordinator():
     assert torn.coordinator_cpu_s - whole.coordinator_cpu_s == pytest.approx(470 * 0.355e-3, rel=0.5)
 
 
-@pytest.mark.parametrize("protocol", [Ideal(), Pairwise(), Oneshot()])
+@pytest.mark.parametrize("protocol", [Ideal(), Pairwise(), Oneshot(), Committee()])
 def test_a_hundred_thousand_members_take_no_time(protocol):
     plan = Plan(cohort=100_000, protocol=protocol, i_know=(Risk.NO_PROTECTION,))
     gone = np.random.default_rng(1).integers(0, len(kinds(plan)) + 1, 100_000).astype(np.int8)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ridotto.core.machine import COORDINATOR, Envelope
 from ridotto.errors import ConfigError, LocalProtocolError
 from ridotto.rounds.messages import Decline
-from ridotto.rounds.plan import Oneshot
+from ridotto.rounds.plan import Committee, Oneshot
 from ridotto.secagg.pairwise.coordinator import STEPS
 from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.simulate.faults import ANNOUNCE, SENT, DropOut, Duplicate, Fault, Garbage, RandomDropOuts, Slow, forge
@@ -19,7 +19,12 @@ from ridotto.simulate.result import Result
 from ridotto.simulate.simulation import simulate
 from tests.simulate.federation import IDEAL, PAIRWISE, clients, mean, trainer
 
-PLANS = {"ideal": IDEAL, "pairwise": PAIRWISE, "oneshot": replace(PAIRWISE, protocol=Oneshot())}
+PLANS = {
+    "ideal": IDEAL,
+    "pairwise": PAIRWISE,
+    "oneshot": replace(PAIRWISE, protocol=Oneshot()),
+    "committee": replace(PAIRWISE, protocol=Committee()),
+}
 MOMENTS = [(protocol, kind) for protocol in SENT for kind in (ANNOUNCE, *SENT[protocol])]
 SENDINGS = [(protocol, kind) for protocol in SENT for kind in SENT[protocol]]
 SEAT = {"MemberKey", "Checked", "Ack", "Release"}

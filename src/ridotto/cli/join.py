@@ -57,6 +57,9 @@ def join(
         float, typer.Option(metavar="SECONDS", help="How long to try again when the coordinator can't be reached.")
     ] = 300.0,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the final model here, safetensors.")] = None,
+    committee: Annotated[
+        bool, typer.Option("--committee", help="Serve on committees as one of the plan's helpers; train nothing.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
     pause: Annotated[str | None, typer.Option(hidden=True, help="ROUND:MESSAGE:SECONDS, for demonstrations.")] = None,
@@ -64,6 +67,7 @@ def join(
     """Take part in a federation until its rounds are over. Only masked updates leave this machine.
 
     The process may be stopped at any moment: started again with the same name and state, it goes on where it was.
+    With --committee it needs no program and no data: it helps to open the sums of others, and sees none of them.
     """
     from ridotto.config import enrolment_token, state_directory
     from ridotto.participant.enter import Params
@@ -82,6 +86,11 @@ def join(
         ca=ca,
         certificate=certificate_pair(certificate, key),
     )
+    if committee:
+        from ridotto.cli.committee import join_committee
+
+        join_committee(params, json=json)
+        return
     task = load_task(program, program_options(option))
     summary = _take_part(params, task, task.data_of(client), _fault(pause), json=json)
     if save is not None:

@@ -143,11 +143,20 @@ def _greet(
         "coordinator": key,
         "data": str(folder.folder),
         "tokens": _tokens(tokens, len(config.enrolment.allow)),
+        **_helpers(info, url),
         "join with": _join(url, config.program, task),
     }
     console = person()
     console.print(pairs(f"{config.federation.name}: {config.rounds} rounds", facts))
     line(console, "Ctrl-C stops it; started again, it goes on where it was.", "dim")
+
+
+def _helpers(info: FederationInfo, url: str) -> dict[str, str]:
+    """Say who is to serve on committees, and how; nothing where the plan asks for nobody."""
+    asked = info.plan.helpers
+    if asked is None:
+        return {}
+    return {"helpers": f"{', '.join(asked.keys)}: each runs `ridotto join {url} --committee --name NAME`"}
 
 
 def _tokens(file: Path | None, allowed: int) -> str:

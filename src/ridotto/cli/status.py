@@ -61,6 +61,7 @@ def _facts(info: FederationInfo) -> dict[str, str]:
         "state": info.state + (f": {info.reason}" if info.reason else ""),
         "round": f"{info.round} of {info.rounds}, attempt {info.attempt}",
         "participants": f"{info.participants} enrolled, {info.present} present",
+        **({} if not info.plan.helpers else {"helpers": f"{info.helpers_present} of {info.plan.most_helpers} present"}),
         "model": f"{info.parameters} parameters, {info.model[:16]}  (SHA-256)",
         "protection": printable(info.protection),
         **({} if info.privacy is None else {"privacy": printable(info.privacy)}),

@@ -25,8 +25,8 @@ from ridotto.coordinator.federation import Federation
 from ridotto.coordinator.refusals import RefusalError, RefusalKind, problem_of, refusal_of
 from ridotto.core.wire import PREFIX, Codec, digest
 from ridotto.errors import StorageError
-from ridotto.rounds.ciphers import parcels_bytes
 from ridotto.rounds.messages import messages_of_all
+from ridotto.rounds.protocol_settings import parcels_bytes
 from ridotto.rounds.service import (
     DELTAS_TYPE,
     EVENTS_PATH,

@@ -28,12 +28,14 @@ from ridotto.errors import LocalProtocolError, PeerProtocolError, StorageError
 from ridotto.rounds.messages import Applied, Apply, NotApplied, messages_of_all
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound
+from ridotto.rounds.vault import Opening
+from ridotto.secagg.committee.tasks import Keep, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.tasks import Fold, Open, Opened
 
 LONGEST_TALK = 16
-"""Messages of one participant that one attempt takes. `pairwise` needs five; without a limit, a liar could fill the log
+"""Messages of one device that one session takes. `pairwise` needs five; without a limit, a liar could fill the log
 with one refusal to take part after another."""
 
 _KINDS: tuple[type[Message], ...] = (*messages_of_all(), Opened, Decrypted, Applied, NotApplied)
@@ -52,13 +54,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Step:
     """Hold what one input led to.
 
-    row: to be logged; None if the input was a repetition. settled: to be carried out after the folds. sent: (name,
-    frame), in order. published: for watchers.
-    record: of the attempt, if it has ended.
+    row: to be logged; None if the input was a repetition. folds, keeps: of the attachment that came with the message.
+    settled: to be carried out after the folds. sent: (name, frame), in order. published: for watchers. record: of the
+    attempt, if it has ended.
     """
 
     row: LogRow | None = None
     folds: list[Fold] = field(default_factory=list)
+    keeps: list[Keep] = field(default_factory=list)
     settled: list[Settle] = field(default_factory=list)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     published: list[Any] = field(default_factory=list)
@@ -74,13 +77,13 @@ class LiveAttempt:
     def __init__(self, description: Description, identity: IdentityKey) -> None:
         self.description = description
         self.members = frozenset(member.name for member in description.attempt.members)
-        self.pending: deque[Open | OpenCiphers | Apply] = deque()
+        self.pending: deque[Opening | Apply] = deque()
         self.record: RoundRecord | None = None
         self.now = description.started
         self._machine = CoordinatorRound(description.attempt, identity)
         self._seq = 0
         self._seen: set[bytes] = set()
-        self._talk: Counter[str] = Counter()
+        self._talk: Counter[tuple[str, bytes]] = Counter()
         self._wakes: list[float] = []
         self._encoded: tuple[Message, bytes] | None = None
 
@@ -104,11 +107,13 @@ class LiveAttempt:
             return Step()
         if self.record is not None:
             raise RefusalError(RefusalKind.ATTEMPT_OVER, "the attempt was closed; the inbox says how it ended")
-        if sender != SELF and self._talk[sender] >= LONGEST_TALK:
-            raise PeerProtocolError(sender, f"sent more than {LONGEST_TALK} messages in one attempt")
+        # A helper has several sessions; a message that names one of which its sender is not is refused by the machine.
+        talk = sender, getattr(message, "sid", b"")
+        if sender != SELF and self._talk[talk] >= LONGEST_TALK:
+            raise PeerProtocolError(sender, f"sent more than {LONGEST_TALK} messages in one session")
         effects = self._machine.receive(sender, message, now)
         self._seen.add(mark)
-        self._talk[sender] += 1
+        self._talk[talk] += 1
         if sender == SELF:
             self.pending.popleft()
         return self._step(LogRow(self._seq, now, RowKind.RECEIVE, sender, frame), effects)
@@ -150,9 +155,11 @@ class LiveAttempt:
                     step.sent.append((to, self._encode(message)))
                 case Do(Fold() as task):
                     step.folds.append(task)
+                case Do(Keep() as task):
+                    step.keeps.append(task)
                 case Do(Settle() as task):
                     step.settled.append(task)
-                case Do(Open() | OpenCiphers() | Apply() as task):
+                case Do(Open() | OpenCiphers() | Unmask() | Apply() as task):
                     self.pending.append(task)
                 case Wake(at):
                     heapq.heappush(self._wakes, at)

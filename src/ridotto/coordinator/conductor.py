@@ -44,6 +44,7 @@ from ridotto.rounds.plan import Plan
 from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
+from ridotto.rounds.sessions import hashed
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.session import Member
 
@@ -160,6 +161,10 @@ class Conductor:
         self._blobs.sweep(MODELS, map(model_name, self._store.models()))
         self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
+        if self.attempt is None or self.attempt.record is not None:
+            # Nobody will ask for what a kill left behind between the last commit and its files' end.
+            self._kept.clear()
+            self._kept.settle()
         self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))
         return outcome
 
@@ -171,17 +176,22 @@ class Conductor:
             self._lag = lag
         return outcome
 
-    def begin(self, members: Sequence[Member], wall: float) -> Outcome:
-        """Start the next attempt with these members, and charge what it costs before anybody hears of it."""
+    def begin(self, members: Sequence[Member], helpers: Sequence[Member], wall: float) -> Outcome:
+        """Start the next attempt with these members, and charge what it costs before anybody hears of it.
+
+        helpers: who is there to serve, for plans that ask for helpers.
+        """
+        nonce = self._rng.bytes(NONCE_BYTES)
         about = Attempt(
             plan=self._vault.plan,
             number=self.run.round,
             attempt=self.run.attempt + 1,
             model=self.run.model,
             parameters=self._layout.length,
-            nonce=self._rng.bytes(NONCE_BYTES),
-            members=tuple(members),
+            nonce=nonce,
+            members=hashed(members, nonce),
             shapes=tuple(field.shape for field in self._layout.fields),
+            helpers=tuple(helpers),
         )
         description = Description(attempt=about, started=wall)
         run = begun(self.run, about.attempt)
@@ -209,10 +219,14 @@ class Conductor:
                 refused[place] = error
                 continue
             steps.append(step)
+            if not (step.folds or step.keeps):
+                continue
+            if item.attachment is None:
+                raise LocalProtocolError("a vector is to be added or kept that did not come with its message")
             for fold in step.folds:
-                if item.attachment is None:
-                    raise LocalProtocolError("a vector is to be folded that did not come with its message")
                 vectors[fold.sid].append((fold.sender, item.attachment))
+            for keep in step.keeps:
+                self._vault.keep(keep, item.attachment)
         # Session by session, because only one sum is in memory; a sum does not depend on the order.
         for sid, attachments in vectors.items():
             for sender, attachment in attachments:

@@ -84,7 +84,7 @@ class Federation:
         self.vector_bytes = self._vectors.size_bytes
         self._store = store
         self._blobs = blobs
-        self.roster = Roster(store, settings.allowed)
+        self.roster = Roster(store, settings.allowed, settings.helpers)
         self._presence = Presence(settings.presence_s)
         self._mailboxes = Mailboxes()
         self._watchers = Watchers()
@@ -126,7 +126,7 @@ class Federation:
 
     def info(self) -> FederationInfo:
         """Tell what is trained and how far it is."""
-        run, plan = self._run, self._plan
+        run, plan, (present, helpers) = self._run, self._plan, self._present()
         return FederationInfo(
             name=self.settings.name,
             coordinator=self.identity.public.hex(),
@@ -140,7 +140,8 @@ class Federation:
             model=run.model.hex(),
             parameters=self.parameters,
             participants=len(self.roster),
-            present=len(self._present()),
+            present=len(present),
+            helpers_present=len(helpers),
             privacy=self._statement,
             epsilon_left=None if self._statement is None else self._statement.left,
         )
@@ -287,23 +288,23 @@ class Federation:
 
     def _choose_members(self, now: float) -> tuple[_Step | None, list[_Waiting], float | None]:
         """Start an attempt if the cohort is there, or if the minimum has waited long enough for the rest."""
-        plan, present = self.settings.plan, self._present()
+        plan, (present, helpers) = self.settings.plan, self._present()
         count = plan.cohort_of(len(present)) if self._run.state is RunState.WAITING else 0
-        if not count:
+        if not count or not plan.served_by(len(helpers)):
             self._joined_since = None
             return None, [], self.settings.presence_s
-        if self._joined_since is None:
-            self._joined_since = now
+        self._joined_since = now if self._joined_since is None else self._joined_since
         rest_s = self._joined_since + plan.join_s - now
-        if count < plan.cohort and rest_s > 0:
+        if (count < plan.cohort or len(helpers) < plan.most_helpers) and rest_s > 0:
             return None, [], rest_s
         chosen = sorted(present if count == len(present) else _DICE.sample(sorted(present), count))
-        members = self.roster.members(chosen)
-        return functools.partial(self._conductor.begin, members), [], None
+        members, serving = self.roster.members(chosen), self.roster.members(sorted(helpers))
+        return functools.partial(self._conductor.begin, members, serving), [], None
 
-    def _present(self) -> set[str]:
-        here = self._presence.present(self.clock())
-        return {name for name in here if name in self.roster and name not in self._run.excluded}
+    def _present(self) -> tuple[set[str], set[str]]:
+        """Return which participants are there, and which helpers."""
+        present, helpers = self.roster.split(self._presence.present(self.clock()))
+        return present - self._run.excluded.keys(), helpers
 
     async def _take_step(self, step: _Step, batch: Sequence[_Waiting]) -> None:
         """Carry out one step in a thread, and show what it led to."""

@@ -13,7 +13,7 @@ from ridotto.core.wire import digest
 
 
 class StoredCiphers:
-    """Keep ciphertexts for a `Vault` (`rounds.ciphers.Kept`). What lies in the folder is there after a restart."""
+    """Keep ciphertexts for a `Vault` (`rounds.kept.Kept`). What lies in the folder is there after a restart."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs

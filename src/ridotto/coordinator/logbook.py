@@ -10,6 +10,7 @@ from ridotto.coordinator.settings import FederationSettings
 from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.service import RunState
+from ridotto.secagg.committee.coordinator import Disagreement
 from ridotto.secagg.committee_roles.agreement import Equivocation
 from ridotto.secagg.committee_roles.drawn import device_of
 from ridotto.secagg.committee_roles.evidence import MemberFaults
@@ -41,6 +42,9 @@ def log_committee(published: object) -> None:
                 _log.info("%s did not do its part on its session's committee: %s", device_of(seat), why)
         case Equivocation(member=seat):
             _log.warning("%s acknowledged two sets in one session: both bear its signature", device_of(seat))
+        case Disagreement(slot=slot, first=(one, _), second=(other, _)):
+            names = device_of(one), device_of(other)
+            _log.warning("%s and %s released different masks for slot %d: both bear their signatures", *names, slot)
 
 
 def _log_end(run: Run) -> None:

@@ -18,12 +18,13 @@ _log = logging.getLogger(__name__)
 class Roster:
     """Know every participant by name and by key.
 
-    allowed: name -> identity key (hex) of those who need no token, or None.
+    allowed: name -> identity key (hex) of those who need no token, or None. helpers: the same of those who serve.
     """
 
-    def __init__(self, store: Store, allowed: Mapping[str, str] | None) -> None:
+    def __init__(self, store: Store, allowed: Mapping[str, str] | None, helpers: Mapping[str, str]) -> None:
         self._store = store
-        self._allowed = allowed
+        self._allowed = {**(allowed or {}), **helpers} if helpers else allowed
+        self._helpers = helpers
         self._participants: dict[str, Participant] = {}
         self._names: dict[bytes, str] = {}
 
@@ -45,6 +46,13 @@ class Roster:
             raise RefusalError(RefusalKind.NOT_ENROLLED, f"the key {key.hex()[:16]} is not enrolled; enrol it first")
         return name
 
+    def split(self, names: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Return who of these takes part, and who serves; nobody who is not enrolled."""
+        enrolled = {name for name in names if name in self._participants}
+        helpers = enrolled & self._helpers.keys()
+        serving = {name for name in helpers if self._participants[name].key.hex() == self._helpers[name]}
+        return enrolled - helpers, serving
+
     def members(self, names: Iterable[str]) -> list[Member]:
         """Return these participants as members of a round."""
         return [Member(name, self._participants[name].key) for name in names]
@@ -56,6 +64,7 @@ class Roster:
         Raises RefusalError with the reason.
         """
         key = check_enrolment(enrolment, signer)
+        self._check_helper(enrolment.name, key.hex())
         known = self._participants.get(enrolment.name)
         if known is not None and known.key == key:
             return False
@@ -76,3 +85,8 @@ class Roster:
         self._names[key] = enrolment.name
         _log.info("%s is enrolled", enrolment.name)
         return True
+
+    def _check_helper(self, name: str, key: str) -> None:
+        """Refuse a helper's name to everybody else, and a participant's name to a helper."""
+        if self._helpers.get(name, key) != key or (key in self._helpers.values() and name not in self._helpers):
+            raise RefusalError(RefusalKind.REFUSED, "the plan names a helper with this name or key, and not both")

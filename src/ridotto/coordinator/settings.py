@@ -49,6 +49,16 @@ class FederationSettings:
             raise ConfigError(f"presence_s is above 0, not {self.presence_s}")
         for name, key in (self.allowed or {}).items():
             check_participant(name, key)
+        if self.plan.helpers is not None and not self.plan.served_by(len(self.helpers)):
+            raise PlanError(
+                f"the plan's committees are made of helpers, and it names {len(self.helpers)}, which is too few: put "
+                "what `ridotto identity NAME` shows each of them into [plan.protocol.helpers.keys]"
+            )
+
+    @property
+    def helpers(self) -> Mapping[str, str]:
+        """Return name -> identity key (hex) of who serves on committees: they need no token, and never train."""
+        return {} if self.plan.helpers is None else self.plan.helpers.keys
 
     def _check_simulated(self) -> None:
         """Refuse what only a simulation does."""

@@ -69,6 +69,12 @@ class Params:
         """Return where identity and state lie."""
         return default_state_directory() if self.state is None else Path(self.state)
 
+    def pin(self, state: StateFile) -> None:
+        """Have a state file accept only the coordinator's key that was given beforehand, if one was."""
+        known = _key(self.coordinator or "")
+        if known is not None:
+            state.pin(known)
+
 
 def default_state_directory(home: Path | None = None, platform: str = sys.platform) -> Path:
     """Return where programs of this platform keep a user's state. home: the user's home directory, if not its own."""
@@ -85,6 +91,12 @@ def load_identity(params: Params) -> IdentityKey:
     return load_or_create_identity(params.directory / f"{params.name or 'identity'}.pem")
 
 
+def identify(params: Params) -> tuple[IdentityKey, str]:
+    """Return the participant's identity and its name: the one that was given, or one made of the key."""
+    identity = load_identity(params)
+    return identity, params.name or f"p-{identity.public.hex()[:KEY_DIGITS]}"
+
+
 @contextmanager
 def enter(
     params: Params, layout: Layout, *, on_event: OnEvent | None = None, fault: Fault | None = None
@@ -93,17 +105,14 @@ def enter(
 
     layout: of the model that is trained here. on_event, fault: see `Participation`.
     """
-    identity = load_identity(params)
-    name = params.name or f"p-{identity.public.hex()[:KEY_DIGITS]}"
+    identity, name = identify(params)
     with (
         StateFile(params.directory, normal_url(params.url), name, identity.public) as state,
         Client(
             params.url, identity, ca=params.ca, certificate=params.certificate, patience_s=params.patience_s
         ) as client,
     ):
-        known = _key(params.coordinator or "")
-        if known is not None:
-            state.pin(known)
+        params.pin(state)
         participation = Participation(
             client, name, identity, params.policy, state, layout, on_event=on_event, fault=fault
         )

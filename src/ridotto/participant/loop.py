@@ -28,6 +28,7 @@ from ridotto.core.vector import Layout, Vector, require_finite
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import (
+    ConfigError,
     DataError,
     LocalProtocolError,
     PeerProtocolError,
@@ -120,6 +121,8 @@ class Participation:
         info = self._federation()
         if self._state.seed is None:  # before a token is spent, and a round waited for
             require_same_size(info.parameters, self._layout)
+        if info.plan.helpers is not None and self.name in info.plan.helpers.keys:
+            raise ConfigError(f"the plan names {self.name} as a helper: serve with `ridotto join URL --committee`")
         self._rounds, self._plan = info.rounds, info.plan
         require_accounting(Spending(self._layout, self._state.spent), self._policy, info.plan)
         self._client.enrol(self.name, token)

@@ -14,6 +14,9 @@
     [roster]                       # who may be in a round with me, by identity key
     north = "5f3c..."
 
+    [helpers]                      # whom I trust to serve on committees
+    clinic = "90ab..."
+
 A key that is left out keeps its default; a key that is misspelt would leave a floor down without anyone noticing, so
 unknown keys are refused.
 """
@@ -83,8 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(key: str, value: Any) -> None:
     if key in ("protocols", "i_know"):
         _check_words(key, value, PROTOCOLS if key == "protocols" else [risk.value for risk in Risk])
-    if key == "roster":
-        _check_roster(value)
+    if key in ("roster", "helpers"):
+        _check_roster(key, value)
     try:
         converted = msgspec.convert(value, FIELDS[key].type)
     except msgspec.ValidationError as error:
@@ -102,16 +105,16 @@ def _check_words(key: str, value: Any, known: Iterable[str]) -> None:
             raise ConfigError(f"{key} has {word!r}, which is unknown{_closest(str(word), known)}")
 
 
-def _check_roster(value: Any) -> None:
+def _check_roster(table: str, value: Any) -> None:
     if not isinstance(value, dict):
-        raise ConfigError(f"roster is {value!r}, expected a table: name = identity key")
+        raise ConfigError(f"{table} is {value!r}, expected a table: name = identity key")
     for name, key in value.items():
         if NAME_PATTERN.fullmatch(name) is None:
-            raise ConfigError(f"roster has {name!r}, which is not a participant's name")
+            raise ConfigError(f"{table} has {name!r}, which is not a participant's name")
         try:
             msgspec.convert(key, HexKey)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"roster.{name} is {key!r}, expected an identity key: 64 hex digits") from error
+            raise ConfigError(f"{table}.{name} is {key!r}, expected an identity key: 64 hex digits") from error
 
 
 def _closest(word: str, known: Iterable[str]) -> str:

@@ -48,7 +48,11 @@ ROUND_MESSAGES = (Announce, Decline, Closed)
 
 def messages_of_all() -> tuple[type[Message], ...]:
     """Return every message that coordinator and participant exchange, for a codec."""
-    return ROUND_MESSAGES + tuple(kind for protocol in PROTOCOLS.values() for kind in protocol.messages)
+    every: list[type[Message]] = [*ROUND_MESSAGES]
+    for protocol in PROTOCOLS.values():
+        every += protocol.messages
+    # Those of committees are said in more than one protocol.
+    return tuple(dict.fromkeys(every))
 
 
 @dataclass(frozen=True, slots=True)

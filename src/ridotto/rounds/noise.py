@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ridotto.core.fixedpoint import IntVector
 from ridotto.core.vector import Layout
 from ridotto.errors import PlanError
 from ridotto.privacy.closed_form import rounded_l1
@@ -42,6 +43,7 @@ from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.ring import IntegerNoise, honest_participants, local_sigma
 from ridotto.privacy.noise.rounding import rounded_norm_bound
 from ridotto.privacy.noise.skellam import Skellam
+from ridotto.privacy.noise.words import Words
 from ridotto.rounds.encoding import Encoding
 from ridotto.rounds.mechanisms import check_noise
 from ridotto.rounds.plan import Plan
@@ -147,3 +149,11 @@ def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
     if centred:
         sensitivity = rounded_norm_bound(units * GRID, entries) / GRID
     return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, entries, dp, centred)
+
+
+def add_committee_noise(elements: IntVector, sigma: float, seed: bytes) -> None:
+    """Add the noise of a committee's slot to the elements, in place: the same for all who know its seed.
+
+    sigma: in units. seed: 32 secret bytes. See `secagg.committee.masks.AddNoise`.
+    """
+    DiscreteGaussian(sigma).add_to(elements, Words(seed))

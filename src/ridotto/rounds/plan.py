@@ -15,10 +15,19 @@ from ridotto.core.fixedpoint import FixedPoint
 from ridotto.core.wire import digest
 from ridotto.errors import PlanError
 from ridotto.learn.algorithms import LocalAlgorithm
-from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
+from ridotto.rounds.clipping import AdaptiveClip, Clip
 from ridotto.rounds.compression import Compression, ErrorFeedback, check_compression, check_download, quantizer
 from ridotto.rounds.mechanisms import check_private, check_room, spread_of
-from ridotto.rounds.protocol_settings import DEFAULT_BITS, Oneshot, check_oneshot, packed_bits
+from ridotto.rounds.protocol_settings import (
+    DEFAULT_BITS,
+    Committee,
+    Helpers,
+    Oneshot,
+    Seated,
+    check_seated,
+    packed_bits,
+)
+from ridotto.rounds.ranges import check_algorithm, check_numbers
 from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
 from ridotto.rounds.robustness import Robustness, check_robust
 from ridotto.rounds.settings import (
@@ -44,8 +53,10 @@ __all__ = [
     "Algorithm",
     "BandedGaussian",
     "CentralGaussian",
+    "Committee",
     "DistributedGaussian",
     "DistributedSkellam",
+    "Helpers",
     "Ideal",
     "LocalGaussian",
     "Oneshot",
@@ -60,11 +71,6 @@ PLAN_DOMAIN = b"ridotto/1 plan\x00"
 
 LARGEST_COHORT = 10_000_000
 """Enough for a simulation; nothing here takes longer for it. What a coordinator can serve is another matter."""
-
-LARGEST_METRIC = 1e6
-LONGEST_METRIC_NAME = 64
-LARGEST_RANGE = 2.0**52
-"""Largest `value_range`: what an element can hold at most, see `core.fixedpoint`."""
 
 LARGEST_SESSION = 10_000
 """Members of one session at most, where the protocol does not say less."""
@@ -90,7 +96,7 @@ class Plan(Settings, frozen=True, kw_only=True):
 
     cohort: int
     minimum: int | None = None
-    protocol: Ideal | Pairwise | Oneshot = Pairwise()
+    protocol: Ideal | Pairwise | Oneshot | Committee = Pairwise()
     algorithm: Algorithm = Algorithm()
     optimiser: Optimiser = Optimiser()
     bits: int = DEFAULT_BITS
@@ -114,8 +120,8 @@ class Plan(Settings, frozen=True, kw_only=True):
         self._normalise()
         if not 1 <= self.cohort <= LARGEST_COHORT:
             raise PlanError(f"cohort is 1 to {LARGEST_COHORT}, not {self.cohort}")
-        self._check_numbers()
-        self._check_algorithm()
+        check_numbers(self)
+        check_algorithm(self)
         self._check_compression(self.algorithm.build())
         if self.robust is not None:
             check_robust(self.robust, isinstance(self.protocol, Ideal), self.clip is not None, self)
@@ -166,41 +172,6 @@ class Plan(Settings, frozen=True, kw_only=True):
             return
         check_room(self, self.dp)
 
-    def _check_numbers(self) -> None:
-        for name in ("join_s", "train_s", "phase_s"):
-            if not 0 < getattr(self, name) <= 7 * 86400:
-                raise PlanError(f"{name} is above 0 and at most a week, not {getattr(self, name)}")
-        if not 0 < self.value_range <= LARGEST_RANGE:
-            raise PlanError(f"value_range is above 0 and at most 2^52, not {self.value_range}")
-        if isinstance(self.clip, float):
-            check_norm(self.clip)
-        elif not isinstance(self.clip, Clip | AdaptiveClip | None):
-            raise PlanError(f"clip is a number, ridotto.Clip or ridotto.AdaptiveClip, not {self.clip!r}")
-        for name, bound in self.metrics.items():
-            # Names come back in records and on screens; unprintable ones could forge a line there.
-            if not 1 <= len(name) <= LONGEST_METRIC_NAME or not name.isprintable():
-                raise PlanError(
-                    f"a metric's name has 1 to {LONGEST_METRIC_NAME} printable characters, not {name[:80]!r}"
-                )
-            if not 0 < bound <= LARGEST_METRIC:
-                raise PlanError(f"the bound of metric {name!r} is above 0 and at most {LARGEST_METRIC:g}, not {bound}")
-        if not 1 <= self.max_examples <= 2**31:
-            raise PlanError(f"max_examples is 1 to 2^31, not {self.max_examples}")
-
-    def _check_algorithm(self) -> None:
-        chosen, step = self.algorithm.build(), self.optimiser.build()
-        for name in chosen.metrics:
-            if name not in self.metrics:
-                raise PlanError(
-                    f"{chosen.name} needs the mean of {name} over the participants: add metrics = {{ {name} = BOUND }} "
-                    "to the plan, with a BOUND that no participant exceeds"
-                )
-        if chosen.fixed_step and (step.name != "fedavg" or self.optimiser.parameters.get("learning_rate", 1.0) != 1):
-            raise PlanError(
-                f"{chosen.name} says itself where the next model is, so its optimiser is fedavg with learning_rate 1; "
-                f"found {step.name} with {self.optimiser.parameters or 'its defaults'}"
-            )
-
     def _check_minimum(self) -> None:
         smallest = self.smallest_session
         if not 1 <= self.least <= smallest:
@@ -208,8 +179,8 @@ class Plan(Settings, frozen=True, kw_only=True):
                 f"a sum can't need {self.least} contributions: the smallest session of a cohort of {self.cohort} "
                 f"has {smallest}"
             )
-        if isinstance(self.protocol, Oneshot):
-            check_oneshot(self, self.protocol)
+        if isinstance(self.protocol, Seated):
+            check_seated(self, self.protocol)
         if isinstance(self.protocol, Pairwise):
             corrupt = self.corrupt_of(self.largest_session)
             if corrupt >= self.least:
@@ -296,7 +267,7 @@ class Plan(Settings, frozen=True, kw_only=True):
         if self.individual:
             return 1
         limit = LARGEST_SESSION
-        if isinstance(self.protocol, Oneshot) or (
+        if isinstance(self.protocol, Seated) or (
             isinstance(self.protocol, Pairwise) and self.protocol.graph == "complete"
         ):
             limit = self.protocol.shard_size
@@ -356,12 +327,40 @@ class Plan(Settings, frozen=True, kw_only=True):
             return 0, 0
         return sparse_parameters(members, self.corrupt_of(members), math.ceil(self.protocol.drop_out * members))
 
-    def seats(self, members: int) -> int:
-        """Return the seats of a session's committee; 0 where there is none.
+    @property
+    def helpers(self) -> Helpers | None:
+        """Return who serves on committees and does not train; None where nobody does."""
+        return self.protocol.helpers if isinstance(self.protocol, Seated) else None
 
-        Raises PlanError if a session of so few has no committee that works.
+    @property
+    def most_helpers(self) -> int:
+        """Return how many helpers there are if all come: those that are named, or as many as there are seats."""
+        if not isinstance(self.protocol, Seated) or self.protocol.helpers is None:
+            return 0
+        return len(self.protocol.helpers.keys) or self.protocol.full
+
+    def with_helpers(self, keys: dict[str, str]) -> Plan:
+        """Return the same plan with other helpers; itself where it has none."""
+        if not isinstance(self.protocol, Seated) or self.protocol.helpers is None:
+            return self
+        helpers = msgspec.structs.replace(self.protocol.helpers, keys=keys)
+        return msgspec.structs.replace(self, protocol=msgspec.structs.replace(self.protocol, helpers=helpers))
+
+    def served_by(self, helpers: int) -> bool:
+        """Tell whether so many helpers are enough for the plan's committees."""
+        try:
+            return self.helpers is None or self.seats(self.smallest_session, helpers) > 0
+        except PlanError:
+            return False
+
+    def seats(self, members: int, helpers: int | None = None) -> int:
+        """Return the seats of a session's committee, with so many helpers or all; 0 where there is none.
+
+        Raises PlanError if so few have no committee that works.
         """
-        return self.protocol.seats(members) if isinstance(self.protocol, Oneshot) else 0
+        if not isinstance(self.protocol, Seated):
+            return 0
+        return self.protocol.seats(members, self.most_helpers if helpers is None else helpers)
 
     @property
     def honest(self) -> int:

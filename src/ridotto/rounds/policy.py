@@ -9,9 +9,9 @@ import msgspec
 from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
 from ridotto.rounds.plan import Plan, Risk
 from ridotto.rounds.spending import Spending
-from ridotto.secagg.session import Session
+from ridotto.secagg.session import CommitteeSession, Session
 
-PROTECTED = ("pairwise", "oneshot")
+PROTECTED = ("pairwise", "oneshot", "committee")
 """Protocols that hide updates from the coordinator."""
 
 
@@ -24,9 +24,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     protocols: that may be used. min_participants: fewest contributions behind an opened sum. min_corrupt: the
     fraction of members that must be allowed to collude without harm. roster: name -> identity key (hex) of
-    everyone who may be in a session with me; None means whoever the coordinator enrolled. max_clip: largest clip
-    that is accepted; None means that clipping is not asked for. i_know: risks taken knowingly; a plan that takes
-    another is refused.
+    everyone who may be in a session with me; None means whoever the coordinator enrolled. helpers: the same of the
+    helpers that I trust: of those who may serve on a committee, no more may be strangers than the plan allows to be
+    corrupt; None means whoever the plan names. max_clip: largest clip that is accepted; None means that clipping is not
+    asked for. i_know: risks taken knowingly; a plan that takes another is refused.
 
     Differential privacy is asked for by any of: noise, one of `NOISES`; with "distributed" nobody has to trust the
     coordinator to add it, with "local" nobody else at all. min_noise_multiplier: least deviation of the noise on a sum
@@ -40,6 +41,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_participants: int = 3
     min_corrupt: float = 0.05
     roster: dict[str, str] | None = None
+    helpers: dict[str, str] | None = None
     max_clip: float | None = None
     i_know: tuple[Risk, ...] = ()
     noise: str | None = None
@@ -81,13 +83,26 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             self._check_noise(plan)
         if self.max_epsilon is not None:
             self._check_epsilon(plan, self.max_epsilon, spending)
+        self._check_members(session)
+        if self.max_clip is not None and (plan.clip_norm is None or plan.clip_norm > self.max_clip):
+            raise _refuse(f"updates are clipped at {plan.clip_norm}", f"max_clip = {self.max_clip}")
+
+    def check_session(self, plan: Plan, session: Session) -> None:
+        """Refuse a session that this policy does not allow, whoever's updates are summed in it: what a helper checks.
+
+        Raises ConsentError as `check` does.
+        """
+        self._check_protection(plan, session)
+        self._check_members(session)
+
+    def _check_members(self, session: Session) -> None:
         if session.minimum < self.min_participants:
             raise _refuse(f"a sum of {session.minimum} may be opened", f"min_participants = {self.min_participants}")
         if session.protocol in PROTECTED and session.corrupt < self.min_corrupt * len(session.members) - 1e-9:
             found = f"{session.corrupt} of {len(session.members)} members may collude safely"
             raise _refuse(found, f"min_corrupt = {self.min_corrupt}")
-        if self.max_clip is not None and (plan.clip_norm is None or plan.clip_norm > self.max_clip):
-            raise _refuse(f"updates are clipped at {plan.clip_norm}", f"max_clip = {self.max_clip}")
+        if self.helpers is not None and isinstance(session, CommitteeSession):
+            self._check_helpers(self.helpers, session)
         if self.roster is not None:
             self._check_roster(self.roster, session)
 
@@ -131,6 +146,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise _refuse(
                     f"{member.name} with key {member.key.hex()[:16]} is in the session", "a roster without it"
                 )
+
+    def _check_helpers(self, known: dict[str, str], session: CommitteeSession) -> None:
+        strangers = [helper for helper in session.helpers if known.get(helper.name) != helper.key.hex()]
+        if len(strangers) > session.helpers_corrupt:
+            found = f"{len(strangers)} of {len(session.helpers)} helpers are strangers, {strangers[0].name} among them"
+            raise _refuse(f"{found}, and {session.helpers_corrupt} may be corrupt", "helpers without them")
 
 
 def _toml(value: object) -> str:

@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ridotto.rounds.protocol_settings import Oneshot
+from ridotto.rounds.protocol_settings import Oneshot, Seated
 from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Ideal, Pairwise, PrivUnit
 from ridotto.secagg.graph import complete_threshold
 
@@ -56,16 +56,33 @@ def protection_of(plan: Plan) -> str:
 
 
 def _survival(plan: Plan, members: int, corrupt: int) -> str:
-    """Say who may leave a session of so many without the sum being lost."""
-    if isinstance(plan.protocol, Oneshot):
-        seats, spare = plan.seats(members), plan.protocol.spare(members)
-        return (
-            f"A participant sends one message and may leave; {seats} of {members}, drawn by lot, also hold shares of "
-            f"the keys and speak four more times. A session survives if {plan.least} send their message and "
-            f"{seats - spare} of the {seats} stay to the end."
-        )
+    """Say who may leave a session of so many without the sum being lost, and whom it takes besides."""
+    if isinstance(plan.protocol, Seated):
+        return _seated_survival(plan, plan.protocol, members)
     threshold = plan.sparse(members)[1] or complete_threshold(members, corrupt)
     return f"A session of {members} survives {members - max(threshold, plan.least)} drop-outs."
+
+
+def _seated_survival(plan: Plan, protocol: Seated, members: int) -> str:
+    helpers = plan.most_helpers
+    seats, spare = plan.seats(members), protocol.spare(members, helpers)
+    alone = "A participant sends one message and may leave"
+    survives = f"A session survives if {plan.least} send their message and"
+    if protocol.helpers is None:
+        return (
+            f"{alone}; {seats} of {members}, drawn by lot, also hold shares of the keys and speak four more times. "
+            f"{survives} {seats - spare} of the {seats} stay to the end."
+        )
+    believed = (
+        f"Trusted: all but {protocol.helpers.corrupt} of {helpers} helpers, who open the sum, not to work with the "
+        "coordinator."
+    )
+    if isinstance(protocol, Oneshot):
+        return f"{believed} {alone}. {survives} {seats - spare} of {seats} helpers stay to the end."
+    return (
+        f"{believed} {alone}. {survives} more than half of the helpers in each of {protocol.slots} slots stay to the "
+        "end."
+    )
 
 
 def trust_of(plan: Plan) -> str:

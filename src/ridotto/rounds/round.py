@@ -21,7 +21,7 @@ from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine,
 from ridotto.core.rng import SEED_BYTES, Rng
 from ridotto.core.vector import Layout
 from ridotto.core.wire import Message, sentence
-from ridotto.crypto.seal import IdentityKey, verify
+from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import (
     ConsentError,
     DataError,
@@ -29,11 +29,11 @@ from ridotto.errors import (
     MissingExtraError,
     PeerProtocolError,
     PlanError,
-    ProtocolError,
     RidottoError,
     RoundFailedError,
 )
 from ridotto.privacy.noise.words import Words
+from ridotto.rounds.announced import check_announced, check_tail
 from ridotto.rounds.compression import leaves_zeros
 from ridotto.rounds.dice import Dice, SeededDice
 from ridotto.rounds.messages import (
@@ -49,13 +49,12 @@ from ridotto.rounds.messages import (
     Trained,
 )
 from ridotto.rounds.pipeline import Pipeline
-from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
 from ridotto.rounds.seats import Roles, role_of, roles_of, to_devices
 from ridotto.rounds.sessions import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
-from ridotto.secagg.committee_roles.drawn import device_of
+from ridotto.secagg.committee_roles.drawn import drawn_roster
 from ridotto.secagg.protocols import SumCoordinator, sum_protocol
 from ridotto.secagg.session import CommitteeSession, Member, Session, SessionResult, Timeouts, session_id
 from ridotto.secagg.tasks import Opened
@@ -76,6 +75,7 @@ class CoordinatorRound:
             sid: self._protocol.coordinator(session, timeouts) for sid, session in self._sessions.items()
         }
         self._sid_of = {member.name: sid for sid, session in self._sessions.items() for member in session.members}
+        self._serving = {sid: _helpers_in(session) for sid, session in self._sessions.items()}
         self._closed: dict[bytes, SessionRecord] = {}
         self._started = 0.0
 
@@ -85,25 +85,23 @@ class CoordinatorRound:
         effects: list[Effect] = []
         for sid, session in self._sessions.items():
             announce = Announce(self._attempt.plan, session, self._identity.sign(ANNOUNCE_CONTEXT, sid))
-            effects += [Send(member.name, announce) for member in session.members]
+            effects += [Send(name, announce) for name in self._told(sid)]
             effects += self._of_session(sid, self._sums[sid].start(now), now)
         return effects
 
     def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
-        """Take a participant's message, or the result of an own task from SELF.
+        """Take a participant's or helper's message, or the result of an own task from SELF.
 
         Raises PeerProtocolError if the sender is not in the cohort or its session refuses the message.
         """
         if sender == SELF:
             return self._resume(message, now)
-        sid = self._sid_of.get(sender)
-        if sid is None:
-            raise PeerProtocolError(sender, "is not in this round's cohort")
+        sid = self._session_of(sender, message)
         if isinstance(message, Decline):
             if message.sid != sid:
                 raise PeerProtocolError(sender, "its Decline belongs to another session")
             return self._leave(sid, sender, f"declined: {message.reason}", now)
-        role = role_of(self._protocol, sender, message)
+        role = role_of(self._protocol, self._sessions[sid], sender, message)
         try:
             return self._of_session(sid, self._sums[sid].receive(role, message, now), now)
         except PeerProtocolError as error:
@@ -116,6 +114,22 @@ class CoordinatorRound:
             if sid not in self._closed:
                 effects += self._of_session(sid, machine.expire(now), now)
         return effects
+
+    def _session_of(self, sender: str, message: Message) -> bytes:
+        """Return the session that a message is for: participants have one, helpers one for each of their seats."""
+        sid = self._sid_of.get(sender)
+        if sid is not None:
+            return sid
+        if not any(sender in names for names in self._serving.values()):
+            raise PeerProtocolError(sender, "is not in this round's cohort")
+        named: bytes = getattr(message, "sid", b"")
+        if sender not in self._serving.get(named, ()):
+            raise PeerProtocolError(sender, f"its {type(message).__name__} is for a session in which it has no seat")
+        return named
+
+    def _told(self, sid: bytes) -> list[str]:
+        """Return who hears of a session: its participants, and the helpers that were drawn to serve it."""
+        return [*(member.name for member in self._sessions[sid].members), *self._serving[sid]]
 
     def _leave(self, sid: bytes, device: str, why: str, now: float) -> list[Effect]:
         """Stop waiting for a device in all its roles."""
@@ -153,7 +167,8 @@ class CoordinatorRound:
             raise LocalProtocolError("a session ended without a result")
         blamed = error.blame if isinstance(error, RoundFailedError) else ()
         # A seat that fell silent is no liar's: whoever has it is not to be kept out of later rounds.
-        blamed = tuple(name for name in blamed if device_of(name) == name)
+        members = {member.name for member in session.members}
+        blamed = tuple(name for name in blamed if name in members)
         return session_record(result, session.shard, len(session.members), str(error or ""), blamed)
 
     def _go_on(self, now: float) -> list[Effect]:
@@ -194,9 +209,10 @@ class CoordinatorRound:
 
     def _close(self, record: RoundRecord) -> list[Effect]:
         model = bytes.fromhex(record.model)
-        effects: list[Effect] = [
-            Send(name, Closed(sid, model, sentence(record.failure))) for name, sid in self._sid_of.items()
-        ]
+        effects: list[Effect] = []
+        for sid in self._sessions:
+            closed = Closed(sid, model, sentence(record.failure))
+            effects += [Send(name, closed) for name in self._told(sid)]
         error = RoundFailedError("ROUND_FAILED", record.failure, record.blamed) if record.failure else None
         return [*effects, Publish(record), Finish(record, error)]
 
@@ -272,7 +288,8 @@ class ParticipantRound:
             raise PeerProtocolError(COORDINATOR, "announced a second session in one round")
         session = announce.session
         sid = session_id(session)
-        self._check_announce(announce, sid)
+        check_announced(announce, sid, self._coordinator, self._layout)
+        self._check_mine(announce)
         self._announce, self._sid = announce, sid
         try:
             self._policy.check(announce.plan, session, self._spending)
@@ -281,41 +298,15 @@ class ParticipantRound:
         self._roles = Roles(sum_protocol(session.protocol), session, self._me, self._identity, self._serving)
         return [*self._roles.start(now), Do(Train(session.model, session.round))]
 
-    def _check_announce(self, announce: Announce, sid: bytes) -> None:
-        plan, session = announce.plan, announce.session
-        try:
-            verify(self._coordinator, ANNOUNCE_CONTEXT, sid, announce.signature)
-        except ProtocolError as error:
-            raise PeerProtocolError(COORDINATOR, "the announcement is not signed with the coordinator's key") from error
-        if plan.fingerprint() != session.plan or session.protocol != plan.protocol_name:
-            raise PeerProtocolError(COORDINATOR, "the session was made for another plan than the one announced")
-        if plan.dp is not None and plan.dp.noise_multiplier is None:
-            raise PeerProtocolError(COORDINATOR, "the plan has differential privacy and does not say how much noise")
-        self._check_parameters(plan, session)
-        if Member(self._me, self._identity.public) not in session.members:
+    def _check_mine(self, announce: Announce) -> None:
+        if Member(self._me, self._identity.public) not in announce.session.members:
             raise PeerProtocolError(COORDINATOR, "the session's roster does not have me with my key")
-
-    def _check_parameters(self, plan: Plan, session: Session) -> None:
-        # The session repeats these so that it can be checked on its own; a plan that says otherwise is a lie.
-        count, most = len(session.members), min(plan.cohort, plan.session_limit)
-        if count > most:
-            raise PeerProtocolError(COORDINATOR, f"the session has {count} members, the plan allows {most}")
-        seats = session.committee if isinstance(session, CommitteeSession) else 0
-        found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold), seats)
+        if self._spending is None:
+            return
         try:
-            expected = (plan.bits, plan.least, plan.corrupt_of(count), plan.sparse(count), plan.seats(count))
-            if self._layout is not None:
-                self._check_tail(Pipeline(plan, self._layout), session)
-            if self._spending is not None:
-                self._spending.event(plan)
+            self._spending.event(announce.plan)
         except PlanError as error:
-            raise PeerProtocolError(COORDINATOR, f"the plan allows no session of {count}: {error}") from error
-        if found != expected:
-            raise PeerProtocolError(COORDINATOR, "the session's parameters are not the plan's")
-
-    def _check_tail(self, pipeline: Pipeline, session: Session) -> None:
-        if isinstance(session, CommitteeSession) and session.tail != pipeline.lanes.size:
-            raise PeerProtocolError(COORDINATOR, f"the session has {session.tail} lanes, not {pipeline.lanes.size}")
+            raise PeerProtocolError(COORDINATOR, f"nobody can say what the plan costs: {error}") from error
 
     def _trained(self, message: Trained | NotTrained, now: float) -> list[Effect]:
         if self._announce is None or self._roles is None or self._roles.has_sum:
@@ -332,7 +323,7 @@ class ParticipantRound:
         pipeline = Pipeline(announce.plan, len(trained.update) if self._layout is None else self._layout)
         if pipeline.length != session.length:
             raise DataError(f"the session sums {session.length} elements, this model needs {pipeline.length}")
-        self._check_tail(pipeline, session)
+        check_tail(pipeline, session)
         words = None
         if pipeline.noise is not None:
             words = Words(self._rng.bytes(SEED_BYTES)) if self._words is None else self._words
@@ -350,3 +341,10 @@ class ParticipantRound:
         if message.sid != self._sid:
             raise PeerProtocolError(COORDINATOR, "it closed another session")
         return [Finish(message)]
+
+
+def _helpers_in(session: Session) -> tuple[str, ...]:
+    """Return the helpers that have a seat in a session, by name."""
+    if not isinstance(session, CommitteeSession) or not session.helpers:
+        return ()
+    return tuple(helper.name for helper in drawn_roster(session).members)

@@ -13,21 +13,28 @@ from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError
-from ridotto.secagg.committee_roles.drawn import device_of, drawn_roster
+from ridotto.secagg.committee_roles.drawn import (
+    device_of,
+    drawn_roster,
+    name_in_seat,
+    require_drawn,
+    seat_of_device,
+)
 from ridotto.secagg.committee_roles.messages import MemberBook
-from ridotto.secagg.committee_roles.roster import seat_name
+from ridotto.secagg.committee_roles.roster import seat_of
 from ridotto.secagg.protocols import SumProtocol
 from ridotto.secagg.session import CommitteeSession, Session
 
 
-def role_of(protocol: SumProtocol, device: str, message: Message) -> str:
+def role_of(protocol: SumProtocol, session: Session, device: str, message: Message) -> str:
     """Return the name under which a session's machine knows who sent this message."""
-    return seat_name(device) if type(message) in protocol.of_members else device
+    return name_in_seat(session, device) if type(message) in protocol.of_members else device
 
 
 def roles_of(session: Session, device: str) -> tuple[str, ...]:
-    """Return the names that a participant has in its session, that of its seat first."""
-    return (device,) if drawn_place(session, device) is None else (seat_name(device), device)
+    """Return the names that a device has in its session, that of its seat first."""
+    seat = seat_of_device(session, device) if isinstance(session, CommitteeSession) else None
+    return (device,) if seat is None else tuple(dict.fromkeys((seat, device)))
 
 
 def to_devices(effects: Iterable[Effect]) -> list[Effect]:
@@ -58,7 +65,7 @@ class Roles:
         self._of_committees = bool(protocol.of_members)
         self._is_serving = serving is not None
         self._seat = None if serving is None else protocol.member(session, me, identity, serving)
-        self._own = drawn_place(session, me) if self._of_committees else None
+        self._own = _place(session, me) if self._of_committees else None
         self._sum: Machine | None = None
         self._book: MemberBook | None = None
 
@@ -108,14 +115,12 @@ class Roles:
         return True
 
 
-def drawn_place(session: Session, device: str) -> int | None:
-    """Return which seat a device has, None if it has none."""
-    if not isinstance(session, CommitteeSession):
-        return None
-    names = [seat.name for seat in drawn_roster(session).members]
-    return names.index(seat_name(device)) if seat_name(device) in names else None
-
-
 def without_finish(effects: Iterable[Effect]) -> list[Effect]:
     """Drop the end of a sum: the round ends with `Closed`."""
     return [effect for effect in effects if not isinstance(effect, Finish)]
+
+
+def _place(session: Session, device: str) -> int | None:
+    """Return which seat a device has, None if it has none."""
+    name = seat_of_device(session, device)
+    return None if name is None else seat_of(drawn_roster(require_drawn(session)), name)

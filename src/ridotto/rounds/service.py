@@ -76,8 +76,9 @@ class FederationInfo(_Body, frozen=True, kw_only=True):
     """Tell what is trained. round: the current or next one, from 1, and the last one when all are over.
 
     rounds: how many were asked for. attempt: the current one, 0 before the first. reason: why it failed, or why there
-    are fewer rounds than were asked for. present: how many poll just now. privacy: of a plan with differential privacy,
-    what was spent so far. epsilon_left: of the budget, None if there is none.
+    are fewer rounds than were asked for. present: how many poll just now. helpers_present: how many of the
+    helpers that the plan names. privacy: of a plan with differential privacy, what was spent so far. epsilon_left: of
+    the budget, None if there is none.
     """
 
     name: str
@@ -93,6 +94,7 @@ class FederationInfo(_Body, frozen=True, kw_only=True):
     parameters: Count
     participants: Count
     present: Count
+    helpers_present: Count = 0
     privacy: PrivacyStatement | None = None
     epsilon_left: float | None = None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ridotto.core.vector import Field, Layout
+from ridotto.core.wire import digest
 from ridotto.errors import PlanError, RoundFailedError
 from ridotto.learn.robust.groups import group_of
 from ridotto.rounds.pipeline import Pipeline
@@ -16,8 +19,9 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Say what one attempt at a round is about. A driver stores it, to build the round's machine again after a kill.
 
     number: of the round. attempt: counts every try of the federation. model: SHA-256 of the model file.
-    parameters: d. nonce: 32 fresh random bytes; deals groups and seeds compression. members: the cohort. shapes: of the
-    model's parameters, for plans whose vectors' length depends on them.
+    parameters: d. nonce: 32 fresh random bytes; deals sessions, draws committees and seeds compression. members: the
+    cohort. shapes: of the model's parameters, for plans whose vectors' length depends on them. helpers: who is there to
+    serve on committees, for plans that ask for helpers.
     """
 
     plan: Plan
@@ -28,6 +32,7 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nonce: bytes
     members: tuple[Member, ...]
     shapes: tuple[tuple[int, ...], ...] = ()
+    helpers: tuple[Member, ...] = ()
 
     @property
     def size(self) -> int | Layout:
@@ -39,7 +44,8 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def make_sessions(attempt: Attempt) -> list[Session]:
     """Cut a cohort into sessions of nearly equal size, each large enough for the plan's minimum.
 
-    Raises RoundFailedError if the cohort is too small for one, or for the sparse graph or committee of the plan.
+    Raises RoundFailedError if the cohort is too small for one, or for the sparse graph or committee of the plan, or the
+    helpers are too few.
     """
     plan, count = attempt.plan, len(attempt.members)
     shards = max(1, plan.sessions_of(count))
@@ -50,7 +56,7 @@ def make_sessions(attempt: Attempt) -> list[Session]:
         members = tuple(sorted(dealt, key=lambda member: member.name))
         try:
             neighbours, threshold = plan.sparse(len(members))
-            seats = plan.seats(len(members))
+            seats = plan.seats(len(members), len(attempt.helpers))
         except PlanError as error:
             raise RoundFailedError("TOO_FEW", str(error)) from error
         session = Session(
@@ -68,14 +74,28 @@ def make_sessions(attempt: Attempt) -> list[Session]:
             neighbours=neighbours,
             threshold=threshold,
         )
-        sessions.append(with_committee(session, seats, pipeline) if seats else session)
+        sessions.append(with_committee(session, seats, pipeline, attempt.helpers) if seats else session)
     return sessions
 
 
-def with_committee(session: Session, seats: int, pipeline: Pipeline) -> CommitteeSession:
-    """Return a session with a committee of so many seats."""
+def with_committee(
+    session: Session, seats: int, pipeline: Pipeline, helpers: Iterable[Member] = ()
+) -> CommitteeSession:
+    """Return a session with a committee of so many seats. helpers: for plans that ask for them."""
     values = {name: getattr(session, name) for name in Session.__struct_fields__}
+    asked = pipeline.plan.helpers
+    if asked is not None:
+        values["helpers"] = tuple(sorted(helpers, key=lambda helper: helper.name))
+        values["helpers_corrupt"] = asked.corrupt
     return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size)
+
+
+def hashed(members: Iterable[Member], nonce: bytes) -> tuple[Member, ...]:
+    """Return a cohort in the order in which a coordinator lists it: sessions are dealt by it, one member after another.
+
+    Whoever chooses its own name chooses neither its session nor who else is in it.
+    """
+    return tuple(sorted(members, key=lambda member: digest(b"ridotto/1 shards\x00" + nonce + member.key)))
 
 
 def dealt_to(attempt: Attempt, sessions: int) -> list[list[Member]]:

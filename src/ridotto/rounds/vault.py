@@ -22,27 +22,30 @@ from ridotto.crypto.prg import add_masks
 from ridotto.errors import ConfigError, DataError, LocalProtocolError
 from ridotto.learn.strategy import State
 from ridotto.privacy.noise.words import Words
-from ridotto.rounds.ciphers import CipherSums, Kept, KeptInMemory
+from ridotto.rounds.ciphers import CipherSums
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.combine import Combined, added_up, by_rule
 from ridotto.rounds.downloads import most_deltas, rounded
+from ridotto.rounds.kept import Kept, KeptInMemory
+from ridotto.rounds.masked import MaskedSums
 from ridotto.rounds.memory import next_noise
 from ridotto.rounds.messages import Applied, Apply, NotApplied
 from ridotto.rounds.pipeline import Pipeline, RoundSum
-from ridotto.rounds.plan import Oneshot, Plan
+from ridotto.rounds.plan import Committee, Oneshot, Plan
+from ridotto.secagg.committee.tasks import Keep, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
-from ridotto.secagg.tasks import Open, Opened
+from ridotto.secagg.tasks import COUNT_LIMIT, Open, Opened
 
 Sums = MutableMapping[bytes, IntVector]
 """Running sums by sid. A driver that must survive a kill hands in a mapping that writes through to a store."""
 
+Opening = Open | OpenCiphers | Unmask
+"""What opens a sum, by protocol."""
+
 NoiseSource = Callable[[int], Rng]
 """A round's number -> secret randomness for the noise on that round's sum, never the same twice: from the operating
 system in a service (`lambda number: OsRng()`), by name in a simulation."""
-
-COUNT_LIMIT = 2**48
-"""A count lane above this is as wrong as any other wrong one."""
 
 RootUpdate = Callable[[Vector, int], Vector]
 """(model, round's number) -> the server's own update, shape (d,), for robust rules that compare with one."""
@@ -139,9 +142,15 @@ class Vault:
         self.model_digest = digest(self.model_bytes)
 
     @property
-    def _ciphers(self) -> CipherSums | None:
-        """Return the sums of a protocol that encrypts."""
-        return CipherSums(self.pipeline, self.sums, self._kept) if isinstance(self.plan.protocol, Oneshot) else None
+    def _seated(self) -> CipherSums | MaskedSums | None:
+        """Return the sums of a protocol with a committee."""
+        match self.plan.protocol:
+            case Oneshot():
+                return CipherSums(self.pipeline, self.sums, self._kept)
+            case Committee():
+                return MaskedSums(self.pipeline, self.sums, self._kept)
+            case _:
+                return None
 
     def fold(self, sid: bytes, attachment: Buffer, sender: str = "") -> None:
         """Add one packed vector to a session's sum. Its length was checked by the session's machine.
@@ -150,8 +159,8 @@ class Vault:
         Bits that a liar set in the padding are dropped: its message was accepted, so the vector must go into the sum.
         Of a shorter vector that is no sparse form, nothing is left; then the count lane says that one is missing.
         """
-        if (ciphers := self._ciphers) is not None:
-            ciphers.fold(sid, sender, attachment)
+        if (seated := self._seated) is not None:
+            seated.fold(sid, sender, attachment)
             return
         try:
             vector = unpack_either(self._without_padding(attachment), self.plan.bits, self.pipeline.length)
@@ -166,15 +175,23 @@ class Vault:
 
     def settle(self, task: Settle) -> None:
         """Take out of a session's sum what is not in its final set. Raises LocalProtocolError if it was not kept."""
-        if (ciphers := self._ciphers) is not None:
-            ciphers.settle(task)
+        if (seated := self._seated) is not None:
+            seated.settle(task)
 
-    def perform(self, task: Open | OpenCiphers | Apply) -> Opened | Applied | NotApplied:
+    def keep(self, task: Keep, attachment: Buffer) -> None:
+        """Keep what a committee's member released, until the sum is opened."""
+        if isinstance(seated := self._seated, MaskedSums):
+            seated.keep(task, attachment)
+
+    def perform(self, task: Opening | Apply) -> Opened | Applied | NotApplied:
         """Carry out a task of the coordinator's machine and return the answer that it waits for."""
-        if isinstance(task, OpenCiphers):
-            return self._decrypt(task)
-        if isinstance(task, Open):
-            return self.open(task)
+        match task:
+            case OpenCiphers():
+                return self._decrypt(task)
+            case Unmask():
+                return self._unmask(task)
+            case Open():
+                return self.open(task)
         try:
             return self.apply(task)
         except DataError as error:
@@ -189,17 +206,22 @@ class Vault:
         return Opened(task.sid, min(lanes.count, COUNT_LIMIT), lanes.zero)
 
     def _decrypt(self, task: OpenCiphers) -> Decrypted:
-        if (ciphers := self._ciphers) is None:
+        if not isinstance(seated := self._seated, CipherSums):
             raise LocalProtocolError(f"{self.plan.protocol_name} has no ciphertexts to open")
-        return ciphers.open(task)
+        return seated.open(task)
+
+    def _unmask(self, task: Unmask) -> Opened:
+        if not isinstance(seated := self._seated, MaskedSums):
+            raise LocalProtocolError(f"{self.plan.protocol_name} has no committee that takes masks off")
+        return seated.open(task)
 
     def apply(self, task: Apply) -> Applied:
         """Make the next model from the sums of the sessions that were opened, and forget the sums.
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
-        ciphers = self._ciphers
-        totals = {sid: self.sums[sid] if ciphers is None else ciphers.opened(sid) for sid in task.sids}
+        seated = self._seated
+        totals = {sid: self.sums[sid] if seated is None else seated.opened(sid) for sid in task.sids}
         applied = self.apply_totals(totals, task.round, task.seed)
         self.forget()
         return applied

@@ -12,10 +12,12 @@ from ridotto.core.machine import Effect, Machine
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
 from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.committee import drawn as committee
+from ridotto.secagg.committee.messages import MASK_MESSAGES, MaskSum
 from ridotto.secagg.committee_roles.messages import Ack, Checked, MemberKey
 from ridotto.secagg.ideal import IdealCoordinator, IdealParticipant
 from ridotto.secagg.messages import IDEAL_MESSAGES, PAIRWISE_MESSAGES
-from ridotto.secagg.oneshot.drawn import drawn_coordinator, drawn_member, drawn_participant
+from ridotto.secagg.oneshot import drawn as oneshot
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Release
 from ridotto.secagg.pairwise import PairwiseCoordinator, PairwiseParticipant
 from ridotto.secagg.session import Session, Timeouts
@@ -34,9 +36,9 @@ class SumProtocol:
 
     participant: (session, own name, identity key, vector, rng) -> machine; the vector is overwritten.
     coordinator: (session, timeouts) -> machine, which finishes with a `SessionResult`.
-    member: (session, own name, identity key, rng) -> the machine of a participant's seat on the committee, None if it
-    has none; its rng is fresh and never restored. of_members: what such machines send; as their sender, the
-    coordinator's machine expects the seat's name (`committee_roles.roster.seat_name`).
+    member: (session, own name, identity key, rng) -> the machine of a device's seat on the committee, None if it has
+    none; its rng is fresh and never restored. of_members: what such machines send; as their sender, the coordinator's
+    machine expects the seat's name (`committee_roles.drawn.name_in_seat`).
     """
 
     messages: tuple[type[Message], ...]
@@ -50,7 +52,18 @@ PROTOCOLS: dict[str, SumProtocol] = {
     "ideal": SumProtocol(IDEAL_MESSAGES, IdealParticipant, IdealCoordinator),
     "pairwise": SumProtocol(PAIRWISE_MESSAGES, PairwiseParticipant, PairwiseCoordinator),
     "oneshot": SumProtocol(
-        ONESHOT_MESSAGES, drawn_participant, drawn_coordinator, drawn_member, (MemberKey, Checked, Ack, Release)
+        ONESHOT_MESSAGES,
+        oneshot.drawn_participant,
+        oneshot.drawn_coordinator,
+        oneshot.drawn_member,
+        (MemberKey, Checked, Ack, Release),
+    ),
+    "committee": SumProtocol(
+        MASK_MESSAGES,
+        committee.drawn_participant,
+        committee.drawn_coordinator,
+        committee.drawn_member,
+        (MemberKey, Checked, Ack, MaskSum),
     ),
 }
 """By name, as plans and sessions spell it."""

@@ -9,6 +9,7 @@ Learning via Model Inconsistency", CCS 2022).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,9 @@ X25519, Ed25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, SHA-256."""
 
 Width = Annotated[int, msgspec.Meta(ge=8, le=64)]
 """Bits of one element."""
+
+LARGEST_SIGMA = 2.0**48
+"""Noise of a committee at most, in units of an element."""
 
 
 class Member(Part, frozen=True):
@@ -81,14 +85,33 @@ class Session(Message, frozen=True):
 
 
 class CommitteeSession(Session, frozen=True):
-    """Describe a secure sum with a committee that is drawn from the session's own members.
+    """Describe a secure sum with a committee.
 
-    committee: seats. tail: the last so many elements of a vector are not negative (check lanes and values). Who has the
-    seats follows from members and nonce: `committee_roles.drawn`.
+    committee: seats. tail: the last so many elements of a vector are not negative (check lanes and values). helpers:
+    who can have the seats, sorted by name; nobody for a committee that is drawn from the session's own members.
+    helpers_corrupt: of all helpers, how many may collude with the coordinator and each other. sigma: deviation of the
+    noise that the committee adds, in units of an element; 0 for none. Who has the seats follows from members, helpers
+    and nonce: `committee_roles.drawn`.
     """
 
     committee: Annotated[int, msgspec.Meta(ge=2, le=LARGEST_COMMITTEE)] = 2
     tail: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
+    helpers: Annotated[tuple[Member, ...], msgspec.Meta(max_length=LARGEST_COMMITTEE)] = ()
+    helpers_corrupt: Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COMMITTEE)] = 0
+    sigma: Annotated[float, msgspec.Meta(ge=0, le=LARGEST_SIGMA)] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.sigma):
+            raise PlanError(f"the noise of a committee is a number, not {self.sigma}")
+        names = [helper.name for helper in self.helpers]
+        if names != sorted(set(names)) or COORDINATOR in names or SELF in names:
+            raise PlanError("the helpers of a session are sorted by name, each once, and none has a reserved name")
+        everybody = (*self.members, *self.helpers)
+        if min(len({one.name for one in everybody}), len({one.key for one in everybody})) < len(everybody):
+            raise PlanError("a helper has a name and a key of its own, and is not among the session's members")
+        if bool(names) != bool(self.helpers_corrupt) or self.helpers_corrupt >= max(1, len(names)):
+            raise PlanError(f"{self.helpers_corrupt} of {len(names)} helpers can't be corrupt")
 
 
 def session_id(session: Session) -> bytes:

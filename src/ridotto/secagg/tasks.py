@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from ridotto.core.wire import Bytes32, Count, Message
 from ridotto.crypto.prg import Mask
 
+COUNT_LIMIT = 2**48
+"""A count lane above this is as wrong as any other wrong one, and reported as this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fold:

@@ -32,14 +32,15 @@ from ridotto.secagg.messages import (
     Unmask,
 )
 from ridotto.secagg.session import FailureCode
-from ridotto.simulate.courses import Course, ideal_course, pairwise_course
-from ridotto.simulate.faults import ANNOUNCE, SENT
+from ridotto.simulate.courses import Course, one_message_course, pairwise_course
+from ridotto.simulate.faults import ANNOUNCE, sent_in
+from ridotto.simulate.helpers import helper_names, served_cpu, served_traffic
 from ridotto.simulate.message_sizes import Counts, announce_bytes, closed_bytes, message_bytes, sizes, vector_bytes
 from ridotto.simulate.oneshot_course import OneshotCourse, oneshot_courses, oneshot_cpu
 
-ROUND_TRIPS = {"ideal": 1, "pairwise": 5, "oneshot": 5}
+ROUND_TRIPS = {"ideal": 1, "pairwise": 5, "oneshot": 5, "committee": 2}
 """How often a participant waits for the coordinator to have heard everyone, by protocol. In `oneshot` only those with a
-seat on the committee do, but they are waited for."""
+seat on the committee do, but they are waited for; in `committee` once for its members' keys."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class ModelledRound:
     an index into `SENT`, or -1. bytes_up, bytes_down: of all members together, the model's download excluded.
     messages: of both ways. told: bool, shape (members,): who was there to be told of the round, so downloaded the model
     and trained. waited_s: virtual seconds that the round spent waiting for members that were gone, in its slowest
-    session. coordinator_cpu_s: all of its work. participant_cpu_s: of all members together, training excluded.
+    session. coordinator_cpu_s: all of its work. participant_cpu_s: of all members together, training excluded. reasons:
+    why a member is lost that did not send a message, for each of them. Of helpers, nothing is counted.
     """
 
     included: NDArray[np.bool_]
@@ -125,7 +127,7 @@ class ModelledRound:
     waited_s: float
     coordinator_cpu_s: float
     participant_cpu_s: float
-    protocol: str
+    reasons: tuple[str, ...]
 
     @property
     def count(self) -> int:
@@ -140,9 +142,8 @@ class ModelledRound:
     @cached_property
     def lost(self) -> dict[int, str]:
         """Return, by rank, why each lost member was lost, in the words of the protocol's machines."""
-        reasons = _reasons(self.protocol)
         ranks = np.flatnonzero(self.lost_before >= 0)
-        return {int(rank): reasons[step] for rank, step in zip(ranks, self.lost_before[ranks], strict=True)}
+        return {int(rank): self.reasons[step] for rank, step in zip(ranks, self.lost_before[ranks], strict=True)}
 
 
 def stages(plan: Plan, members: int, gone: Mapping[int, str]) -> NDArray[np.int8]:
@@ -152,7 +153,7 @@ def stages(plan: Plan, members: int, gone: Mapping[int, str]) -> NDArray[np.int8
     there are messages: stays. Callers with many drop-outs make such an array themselves.
     Raises ConfigError for an unknown rank, or a message that participants of this protocol do not send.
     """
-    order = {name: stage for stage, name in enumerate((ANNOUNCE, *SENT[plan.protocol_name]))}
+    order = {name: stage for stage, name in enumerate((ANNOUNCE, *sent_in(plan)))}
     far = np.full(members, len(order), np.int8)
     for name in set(gone.values()):
         if name not in order:
@@ -188,17 +189,21 @@ def modelled_round(
     shards = max(1, plan.sessions_of(members))
     if members // shards < plan.least or members < plan.quorum:
         raise RoundFailedError("TOO_FEW", f"{members} participants are there, a session needs {plan.least}")
-    if plan.protocol_name == "oneshot":
+    if plan.protocol_name == "oneshot" and plan.helpers is None:
         return _oneshot_round(plan, size, far, shards, (number, name_bytes), units, seed)
-    if plan.protocol_name == "ideal":
-        course = ideal_course(plan, far, shards)
+    if len(sent_in(plan)) == 1:
+        course = one_message_course(plan, far, shards)
     else:
         course = pairwise_course(plan, far, shards, seed)
     failures = {int(shard): _failure(plan, course, int(shard), name_of) for shard in np.flatnonzero(course.failed)}
     failure = "; ".join(failures.values()) if len(failures) == shards else ""
     announce = _announced(plan, size, course.size, number, name_bytes)
-    up, down = _traffic(plan, course, announce, vector_bytes(plan, size), closed_bytes(failure))
-    coordinator, participants = _cpu(plan, course, size, up + down, units)
+    if plan.helpers is None:
+        up, down = _traffic(plan, course, announce, vector_bytes(plan, size), closed_bytes(failure))
+        coordinator, participants = _cpu(plan, course, size, up + down, units)
+    else:
+        up, down = served_traffic(plan, course, announce, size, closed_bytes(failure))
+        coordinator, participants = served_cpu(plan, course, size, up + down, units)
     return ModelledRound(
         included=course.in_sum & ~course.failed[np.arange(members) % shards],
         failure=failure,
@@ -206,12 +211,12 @@ def modelled_round(
         lost_before=course.lost_before,
         bytes_up=up,
         bytes_down=down,
-        messages=course.messages,
+        messages=course.messages + (0 if plan.helpers is None else int(course.told.sum())),
         told=far > 0,
         waited_s=_waited(plan, course),
         coordinator_cpu_s=coordinator,
         participant_cpu_s=participants,
-        protocol=plan.protocol_name,
+        reasons=_reasons(plan),
     )
 
 
@@ -249,7 +254,7 @@ def _oneshot_round(
         waited_s=max(course.waited_s for course in courses),
         coordinator_cpu_s=sum(coordinator for coordinator, _ in work),
         participant_cpu_s=sum(participants for _, participants in work),
-        protocol=plan.protocol_name,
+        reasons=_reasons(plan),
     )
 
 
@@ -259,7 +264,8 @@ def _lists(courses: Sequence[OneshotCourse]) -> tuple[list[NDArray[np.bool_]], l
 
 def _announced(plan: Plan, size: int | Layout, counts: Counts, number: int, name_bytes: int) -> Counts:
     """Return the bytes of every session's announcement. counts: members of each."""
-    announced = np.array([announce_bytes(plan, size, int(n), number, name_bytes) for n in _both(counts)])
+    helpers = helper_names(plan)
+    announced = np.array([announce_bytes(plan, size, int(n), number, name_bytes, helpers) for n in _both(counts)])
     # A shard's own number is part of its session: one byte more from 128 on, two from 256 on.
     shard = np.arange(len(counts))
     every: Counts = announced[(counts > counts.min()).astype(int)] + (shard >= 1 << 7) + (shard >= 1 << 8)
@@ -271,8 +277,8 @@ def _both(size: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(sorted({int(size.min()), int(size.max())}))
 
 
-def _reasons(protocol: str) -> tuple[str, ...]:
-    return ("sent no vector",) if protocol == "ideal" else tuple(f"sent no {kind}" for kind in SENT[protocol])
+def _reasons(plan: Plan) -> tuple[str, ...]:
+    return ("sent no vector",) if plan.protocol_name == "ideal" else tuple(f"sent no {kind}" for kind in sent_in(plan))
 
 
 def _failure(plan: Plan, course: Course, shard: int, name_of: Callable[[int], str]) -> str:
@@ -283,7 +289,7 @@ def _failure(plan: Plan, course: Course, shard: int, name_of: Callable[[int], st
         found = int(course.answered[0, shard])
         reason = f"{found} of {course.size[shard]} sent a vector, {needed} are needed"
     elif step < len(course.answered):
-        reason = f"{course.answered[step, shard]} sent {SENT['pairwise'][step]}, {needed} are needed"
+        reason = f"{course.answered[step, shard]} sent {sent_in(plan)[step]}, {needed} are needed"
     else:
         rank, secret, shares = course.unopened[shard]
         what = f"{shares} shares of {name_of(rank)}'s {secret}"

@@ -79,8 +79,8 @@ class Course:
         return self.graph_bytes.get(kind, 0)
 
 
-def ideal_course(plan: Plan, stage: NDArray[np.int8], shards: int) -> Course:
-    """Count an `ideal` round. stage: 0 or 1 leave, 2 stays; int8, shape (members,)."""
+def one_message_course(plan: Plan, stage: NDArray[np.int8], shards: int) -> Course:
+    """Count a round of `ideal`, or one with helpers. stage: 0 or 1 leave, 2 stays; int8, shape (members,)."""
     size, beyond = _counts(stage, shards, 2)
     answered = beyond[1:]
     needed = np.full((2, shards), plan.least)

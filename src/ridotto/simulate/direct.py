@@ -26,7 +26,7 @@ from ridotto.rounds.vault import Vault
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
 from ridotto.simulate.downloads import Downloads
-from ridotto.simulate.faults import ANNOUNCE, FIRST, SENT, DropOut, Fault, FaultyNetwork, RandomDropOuts
+from ridotto.simulate.faults import ANNOUNCE, FIRST, DropOut, Fault, FaultyNetwork, RandomDropOuts, sent_in
 from ridotto.simulate.job import Engine, round_nonce
 from ridotto.simulate.message_sizes import vector_bytes
 from ridotto.simulate.outcome import Outcome
@@ -134,7 +134,7 @@ class DirectRounds:
             return {}
         names = {self._clients.names[int(position)]: rank for rank, position in enumerate(positions)}
         network = FaultyNetwork(self._faults, number, names, self._rng.child("faults", number))
-        kinds = (ANNOUNCE, *SENT[self._vault.plan.protocol_name])
+        kinds = (ANNOUNCE, *sent_in(self._vault.plan))
         return {names[name]: kind for name, kind in network.departures(kinds).items()}
 
     def _summed(

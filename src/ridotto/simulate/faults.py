@@ -35,12 +35,18 @@ SENT = {
     "ideal": ("Plain",),
     "pairwise": ("PublicKeys", "SealedShares", "Masked", "Consistency", "Unmask"),
     "oneshot": ("MemberKey", "Contribution", "Checked", "Ack", "Release"),
+    "committee": ("MaskedVector",),
 }
-"""What participants send in each protocol, in order: the messages that faults can name. In `oneshot` only those with a
-seat on the committee send all of them, the others their contribution."""
+"""What participants send in each protocol, in order. In `oneshot` only those with a seat on the committee send all of
+them, the others their contribution."""
 
-FIRST = {"ideal": "Plain", "pairwise": "PublicKeys", "oneshot": "Contribution"}
+FIRST = {"ideal": "Plain", "pairwise": "PublicKeys", "oneshot": "Contribution", "committee": "MaskedVector"}
 """The first message of every participant that comes after the announcement."""
+
+
+def sent_in(plan: Plan) -> tuple[str, ...]:
+    """Return what participants of a plan send, in order: the messages that faults can name. Helpers make none."""
+    return SENT[plan.protocol_name] if plan.helpers is None else (FIRST[plan.protocol_name],)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def read_faults(faults: Iterable[Fault], clients: Clients, plan: Plan) -> tuple[
     Raises ConfigError for an unknown client, a message that participants of the plan's protocol do not send, a
     probability outside 0 to 1, or a negative delay.
     """
-    return tuple(_read(fault, clients, SENT[plan.protocol_name]) for fault in faults)
+    return tuple(_read(fault, clients, sent_in(plan)) for fault in faults)
 
 
 class FaultyNetwork:
@@ -134,6 +140,8 @@ class FaultyNetwork:
         """Deliver an envelope as the faults will have it: not at all, once or twice, changed, later."""
         outgoing = envelope.to == COORDINATOR
         client, kind = envelope.sender if outgoing else envelope.to, type(envelope.message).__name__
+        if client not in self._faults:
+            return [envelope]  # a helper's
         faults = self._faults[client]
         if self.leaves(client, kind):
             self._gone.add(client)

@@ -8,7 +8,7 @@ Everybody's keys follow from the seed, which is in the script. A simulation exer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,12 +21,16 @@ from ridotto.core.wire import Attached, Codec, Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RoundFailedError
 from ridotto.rounds.dice import RankedDice
+from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
+from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.plan import Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
@@ -36,6 +40,7 @@ from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.direct import direct_record
 from ridotto.simulate.downloads import Downloads
 from ridotto.simulate.faults import ANNOUNCE, Fault, FaultyNetwork
+from ridotto.simulate.helpers import helper_names
 from ridotto.simulate.job import Engine, Job, Update, blame, reason, round_job, round_nonce
 from ridotto.simulate.outcome import Outcome, no_round
 from ridotto.simulate.worker import dither_stream, noise_words
@@ -73,6 +78,9 @@ class MachineRounds:
         self._downloads = Downloads(vault, len(clients))
         self._coordinator = IdentityKey.generate(rng.child("coordinator"))
         self._identities: dict[int, IdentityKey] = {}
+        self._helpers = {
+            name: IdentityKey.generate(rng.child("helper", name)) for name in helper_names(vault.first_plan)
+        }
 
     @property
     def memory(self) -> bytes:
@@ -95,7 +103,7 @@ class MachineRounds:
         network = FaultyNetwork(self._faults, number, members, self._rng.child("faults", number))
         job = self._job(number, members, network)
         work = _Work(self._vault, self._engine, self._downloads, job, members, self._drop)
-        meter = _Meter(network)
+        meter = _Meter(network, members)
         try:
             machines = self._machines(number, members)
         except RoundFailedError as error:
@@ -164,8 +172,12 @@ class MachineRounds:
             nonce=round_nonce(self._rng, number),
             members=tuple(Member(name, self._identity(position).public) for name, position in members.items()),
             shapes=() if layout is None else tuple(field.shape for field in layout.fields),
+            helpers=tuple(Member(name, key.public) for name, key in self._helpers.items()),
         )
         machines: dict[str, Machine] = {COORDINATOR: CoordinatorRound(attempt, self._coordinator)}
+        for name, key in self._helpers.items():
+            own = self._rng.child("helping", number, name)
+            machines[name] = HelperRound(name, key, ANYTHING, self._coordinator.public, own)
         stream = dither_stream(self._rng, number)
         for rank, (name, position) in enumerate(members.items()):
             rng = self._rng.child("participant", number, position)
@@ -221,7 +233,12 @@ class _Work:
             case Settle():
                 self._vault.settle(task)
                 return None
-            case Open() | OpenCiphers() | Apply():
+            case SumMasks():
+                return sum_masks(task, add_committee_noise)
+            case Keep() if attachment is not None:
+                self._vault.keep(task, attachment)
+                return None
+            case Open() | OpenCiphers() | Unmask() | Apply():
                 return self._vault.perform(task)
             case _:
                 raise LocalProtocolError(f"{type(task).__name__} is no task of a round")
@@ -247,9 +264,13 @@ class _Work:
 
 
 class _Meter:
-    """Count the bytes that a link delivers, as they would lie in HTTP bodies; HTTP's own headers are left out."""
+    """Count the bytes that a link delivers from and to clients, as they would lie in HTTP bodies, without its headers.
 
-    def __init__(self, link: Link) -> None:
+    clients: names; others, as helpers, have bytes of their own.
+    """
+
+    def __init__(self, link: Link, clients: Container[str]) -> None:
+        self._clients = clients
         self.up = 0
         self.down = 0
         self._link = link
@@ -260,10 +281,10 @@ class _Meter:
         for copy in delivered:
             message = copy.message
             size = len(self._codec.header(message)) + (message.size if isinstance(message, Attached) else 0)
-            if copy.to == COORDINATOR:
-                self.up += size
-            else:
+            if copy.to in self._clients:
                 self.down += size
+            elif copy.sender in self._clients:
+                self.up += size
         return delivered
 
 

@@ -78,14 +78,20 @@ def vector_bytes(plan: Plan, size: int | Layout) -> int:
     Of plans that leave zeros out it is what may be said beforehand: with `TopK` all that is kept is not zero, and with
     `Ternary` everything.
     """
+    packed = packed_bytes(plan, size)
+    kind = Plain if plan.protocol_name == "ideal" else Masked
+    return header_bytes(kind(digest=_HASH, size=packed, sid=_HASH)) + packed
+
+
+def packed_bytes(plan: Plan, size: int | Layout) -> int:
+    """Return the size of a participant's packed vector alone, as `vector_bytes` says."""
     pipeline = Pipeline(plan, size)
     packed = packed_size(pipeline.length, plan.bits)
     kept = next((part.fraction for part in plan.compress if isinstance(part, TopK)), None)
     if kept is not None:
         count = math.ceil(kept * pipeline.encoding.compressed) + pipeline.lanes.size
         packed = sparse_size(count, pipeline.length, plan.bits)
-    kind = Plain if plan.protocol_name == "ideal" else Masked
-    return header_bytes(kind(digest=_HASH, size=packed, sid=_HASH)) + packed
+    return packed
 
 
 def sparse_bytes(vector: IntVector, bits: int) -> int:
@@ -99,19 +105,23 @@ def closed_bytes(reason: str) -> int:
     return header_bytes(Closed(_HASH, _HASH, sentence(reason)))
 
 
-def announce_bytes(plan: Plan, size: int | Layout, members: int, number: int, name_bytes: int) -> int:
+def announce_bytes(
+    plan: Plan, size: int | Layout, members: int, number: int, name_bytes: int, helpers: tuple[str, ...] = ()
+) -> int:
     """Return the size of the announcement of a session with shard number 0.
 
-    number: of the round. name_bytes: length of a member's name.
+    number: of the round. name_bytes: length of a member's name. helpers: names of the session's helpers.
     """
     # A round's number matters by its own size only: all of one size share an entry of the cache.
     width = len(msgspec.msgpack.encode(number))
     stand_in = {1: 0, 2: 1 << 7, 3: 1 << 8, 5: 1 << 16}.get(width, 1 << 32)
-    return _announce_bytes(plan.encode(), size, members, stand_in, name_bytes)
+    return _announce_bytes(plan.encode(), size, members, stand_in, name_bytes, helpers)
 
 
 @lru_cache(maxsize=256)
-def _announce_bytes(encoded: bytes, size: int | Layout, members: int, number: int, name_bytes: int) -> int:
+def _announce_bytes(
+    encoded: bytes, size: int | Layout, members: int, number: int, name_bytes: int, helpers: tuple[str, ...]
+) -> int:
     plan = msgspec.msgpack.decode(encoded, type=Plan)
     width = max(name_bytes, len(str(members)))
     roster = tuple(Member(f"{index:0{width}}", index.to_bytes(32, "big")) for index in range(members))
@@ -133,7 +143,8 @@ def _announce_bytes(encoded: bytes, size: int | Layout, members: int, number: in
     )
     seats = plan.seats(members)
     if seats:
-        session = with_committee(session, seats, Pipeline(plan, size))
+        serving = [Member(name, place.to_bytes(32, "little")) for place, name in enumerate(helpers, 1 << 24)]
+        session = with_committee(session, seats, Pipeline(plan, size), serving)
     # Numbered names may need more digits than the names that they stand for have letters.
     surplus = len(msgspec.msgpack.encode("x" * width)) - len(msgspec.msgpack.encode("x" * name_bytes))
     return header_bytes(Announce(plan, session, _SIGNATURE)) - surplus * members

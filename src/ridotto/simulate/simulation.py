@@ -29,6 +29,7 @@ from ridotto.simulate.clients import ClientId, Clients, Cohort, read_schedule
 from ridotto.simulate.devices import Fleet
 from ridotto.simulate.direct import DirectRounds
 from ridotto.simulate.faults import Fault, read_faults
+from ridotto.simulate.helpers import with_own_helpers
 from ridotto.simulate.job import Engine
 from ridotto.simulate.machines import MachineRounds
 from ridotto.simulate.pace import Buffered, Pace, Synchronous, check_pace
@@ -130,7 +131,7 @@ def simulate(
     check_clients(clients)
     rng = insecure_seeded_rng(seed)
     known = Clients.of(clients, names)
-    plan = default_plan(trainer, known, rng, drop=on_client_error == "drop") if plan is None else plan
+    plan = with_own_helpers(plan or default_plan(trainer, known, rng, drop=on_client_error == "drop"), known)
     require_trainer(plan.algorithm.build(), trainer)
     timing = _timing(devices, pace, plan, known, rng, secure_sum, schedule, sampling)
     drawn = draw_of(sampling or Uniform(), schedule, timing, plan, len(known))

@@ -12,7 +12,7 @@ MEMORY_BYTES = 64 << 20
 
 
 class Spool:
-    """Keep ciphertexts (`rounds.ciphers.Kept`). The file is made when it is needed, and has no name."""
+    """Keep ciphertexts (`rounds.kept.Kept`). The file is made when it is needed, and has no name."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115

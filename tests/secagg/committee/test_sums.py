@@ -14,6 +14,7 @@ from ridotto.secagg.committee.setup import deal
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Summed, Unmask
 from ridotto.secagg.committee_roles.agreement import set_root
 from ridotto.secagg.committee_roles.evidence import Evidence
+from ridotto.secagg.committee_roles.keeper import InMemory
 from ridotto.secagg.committee_roles.messages import MemberBook
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.session import Timeouts
@@ -193,7 +194,9 @@ def test_a_restored_coordinator_goes_on_from_its_total() -> None:
     for one in vectors[:3]:
         first.sum.fold(one.sender, one.attachment)
     second = World(make_setup())
-    kept = {one.sender: one.attachment for one in vectors[:3]}
+    kept = InMemory()
+    for one in vectors[:3]:
+        kept.keep(one.sender, one.attachment)
     second.sum = MaskedSum(len(first.sum.total), 32, lambda vector: (0, True), first.sum.total.copy(), kept)
     for one in vectors[3:]:
         second.sum.fold(one.sender, one.attachment)
@@ -203,12 +206,12 @@ def test_a_restored_coordinator_goes_on_from_its_total() -> None:
 
 
 def test_a_coordinator_that_is_restored_between_any_two_tasks_opens_the_same_sum() -> None:
-    """A new object for every task: all that lasts is in the total and in the two mappings."""
-    setup, kept, masks = HONEST.setup, {}, {}
+    """A new object for every task: all that lasts is in the total and with the keeper."""
+    setup, kept = HONEST.setup, InMemory()
     total = np.zeros(setup.session.length, np.uint32)
 
     def restored() -> MaskedSum:
-        return MaskedSum(setup.session.length, 32, lambda vector: (5, True), total, kept, masks)
+        return MaskedSum(setup.session.length, 32, lambda vector: (5, True), total, kept)
 
     for one in HONEST.said("MaskedVector"):
         part = restored()
@@ -221,8 +224,7 @@ def test_a_coordinator_that_is_restored_between_any_two_tasks_opens_the_same_sum
     last = restored()
     assert last.unmask(Unmask(setup.sid, tuple(one.message.digest for one in released.values()))).count == 5
     np.testing.assert_array_equal(last.opened, HONEST.opened())
-    assert not kept
-    assert not masks
+    assert not len(kept)
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 9])

@@ -1,4 +1,4 @@
-"""`committee` among the members of one session, some of whom are drawn to be its committee as well."""
+"""`committee` with the helpers of a session, or with some of its own members as well, as its committee."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ridotto.secagg.committee.coordinator import CommitteeCoordinator
 from ridotto.secagg.committee.member import CommitteeMember
 from ridotto.secagg.committee.participant import CommitteeParticipant
 from ridotto.secagg.committee.setup import CommitteeSetup, deal
-from ridotto.secagg.committee_roles.drawn import drawn_roster, pool_of, require_drawn
-from ridotto.secagg.committee_roles.roster import seat_name
+from ridotto.secagg.committee_roles.drawn import drawn_roster, pool_of, require_drawn, seat_of_device
 from ridotto.secagg.session import CommitteeSession, Session, Timeouts
 
 
@@ -20,11 +19,11 @@ from ridotto.secagg.session import CommitteeSession, Session, Timeouts
 def _setup_of(session: CommitteeSession) -> CommitteeSetup:
     roster = drawn_roster(session)
     # One slot more than may be corrupt: whoever they are, one slot has none of them. All other seats are replicas.
-    return CommitteeSetup(session, roster, deal(roster, roster.corrupt + 1), session.tail)
+    return CommitteeSetup(session, roster, deal(roster, roster.corrupt + 1), session.tail, session.sigma)
 
 
 def setup_of(session: Session) -> CommitteeSetup:
-    """Return the setup of a session whose committee is drawn from its members.
+    """Return the setup of a session whose committee is drawn from its helpers or members.
 
     Raises PlanError if the session does not say how many seats there are, or they are too few or too many.
     """
@@ -44,8 +43,6 @@ def drawn_coordinator(session: Session, timeouts: Timeouts) -> CommitteeCoordina
 
 
 def drawn_member(session: Session, me: str, identity: IdentityKey, rng: Rng) -> CommitteeMember | None:
-    """Return the machine of the seat of a participant, None if it has none. rng: secret, never restored."""
-    setup, name = setup_of(session), seat_name(me)
-    if all(seat.name != name for seat in setup.roster.members):
-        return None
-    return CommitteeMember(setup, name, identity, rng)
+    """Return the machine of a device's seat, None if it has none. rng: secret, never restored."""
+    name = seat_of_device(session, me)
+    return None if name is None else CommitteeMember(setup_of(session), name, identity, rng)

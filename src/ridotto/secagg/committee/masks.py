@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from ridotto.crypto.prg import Mask, add_masks
 from ridotto.errors import LocalProtocolError
 from ridotto.secagg.committee.binding import MASK_LABEL
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Summed, Unmask
+from ridotto.secagg.committee_roles.keeper import InMemory, Keeper
 from ridotto.secagg.committee_roles.tasks import Settle
-from ridotto.secagg.tasks import Opened
-
-COUNT_LIMIT = 2**48
-"""A count lane above this is as wrong as any other wrong one."""
+from ridotto.secagg.tasks import COUNT_LIMIT, Opened
 
 FOLDED_AT_ONCE = 4
 """Vectors that are added together: the sum, which is as long as each, then goes through the memory once for all."""
@@ -60,10 +58,9 @@ def reduce(vector: IntVector, bits: int) -> None:
 class MaskedSum:
     """Hold the running sum of one session: memory for one vector, and for one per slot once members release.
 
-    length, bits: of the session's vectors. total: shape (length,), container of the bits; None to begin. kept: vectors
-    by sender until the set is final; masks: what members released, by SHA-256, until the sum is opened. A driver with
-    many participants, or one that must survive a kill, hands in mappings that write to disk. read_lanes: of the opened
-    sum.
+    length, bits: of the session's vectors. total: shape (length,), container of the bits; None to begin. keeper: of
+    vectors until the set is final, and then of what members released until the sum is opened; that of a driver with
+    many participants, or one that must survive a kill, writes to disk. read_lanes: of the opened sum.
     """
 
     def __init__(
@@ -72,13 +69,11 @@ class MaskedSum:
         bits: int,
         read_lanes: ReadLanes,
         total: IntVector | None = None,
-        kept: MutableMapping[str, Buffer] | None = None,
-        masks: MutableMapping[bytes, Buffer] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._length, self._bits = length, bits
         self._read_lanes = read_lanes
-        self._kept: MutableMapping[str, Buffer] = {} if kept is None else kept
-        self._masks: MutableMapping[bytes, Buffer] = {} if masks is None else masks
+        self._keeper: Keeper = InMemory() if keeper is None else keeper
         self._total: IntVector = np.zeros(length, container(bits)) if total is None else total
         self._waiting: list[Buffer] = []
         self.opened: IntVector | None = None
@@ -95,7 +90,7 @@ class MaskedSum:
 
     def fold(self, sender: str, attachment: Buffer) -> None:
         """Add a vector, and keep it until the set is final. Its size was checked by the session's machine."""
-        self._kept[sender] = attachment
+        self._keeper.keep(sender, attachment)
         self._waiting.append(attachment)
         # Elements of another width are unpacked into memory of their own first, so waiting would only cost room.
         if len(self._waiting) == FOLDED_AT_ONCE or self._bits != self._total.itemsize * 8:
@@ -108,14 +103,15 @@ class MaskedSum:
         """
         total = self.total
         for sender, _ in task.removed:
-            if sender not in self._kept:
+            vector = self._keeper.kept(sender)
+            if vector is None:
                 raise LocalProtocolError(f"the vector of {sender} was not kept until the set was final")
-            np.subtract(total, self._vector(self._kept[sender]), out=total)
-        self._kept.clear()
+            np.subtract(total, self._vector(vector), out=total)
+        self._keeper.forget()
 
     def keep(self, task: Keep, attachment: Buffer) -> None:
         """Keep what a member released."""
-        self._masks[task.digest] = attachment
+        self._keeper.keep(_released(task.digest), attachment)
 
     def unmask(self, task: Unmask) -> Opened:
         """Subtract the masks of every slot; `opened` is the sum of the vectors then.
@@ -124,16 +120,21 @@ class MaskedSum:
         """
         if self.opened is not None:
             raise LocalProtocolError("a sum is opened once")
-        if not set(task.digests) <= set(self._masks):
-            raise LocalProtocolError("masks that were released have not been kept")
         total = self.total
-        for digest in task.digests:
-            np.subtract(total, self._vector(self._masks[digest]), out=total)
-        self._masks.clear()
+        # All of them first: of a sum from which some were taken off, nothing would be left.
+        for masks in [self._masks(digest) for digest in task.digests]:
+            np.subtract(total, masks, out=total)
+        self._keeper.forget()
         reduce(total, self._bits)
         self.opened = total
         count, zero = self._read_lanes(total)
         return Opened(task.sid, min(count, COUNT_LIMIT), zero)
+
+    def _masks(self, digest: bytes) -> IntVector:
+        masks = self._keeper.kept(_released(digest))
+        if masks is None:
+            raise LocalProtocolError("masks that were released have not been kept")
+        return self._vector(masks)
 
     def _vector(self, attachment: Buffer) -> IntVector:
         """Unpack a vector. Bits that a liar set in the padding are dropped: its message was accepted."""
@@ -143,3 +144,8 @@ class MaskedSum:
             cleared[-1] &= (1 << used) - 1
             attachment = cleared
         return unpack(attachment, self._bits, self._length)
+
+
+def _released(digest: bytes) -> str:
+    """Name the masks of a slot. Nobody is called so: there is a space in it."""
+    return f"masks {digest.hex()}"

@@ -14,15 +14,13 @@ from ridotto.core.packing import packed_size
 from ridotto.core.wire import digest
 from ridotto.errors import PlanError
 from ridotto.secagg.committee_roles.roster import Roster, check_apart
-from ridotto.secagg.session import Session, session_id
+from ridotto.secagg.session import LARGEST_SIGMA, Session, session_id
 
 CONTEXT_DOMAIN = b"ridotto/1 committee\x00"
 """Names the algorithms: X25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, Ed25519, SHA-256, Merkle trees of RFC 6962."""
 
 LEAST_HONEST = 2
 """A sum over one honest contribution is that contribution."""
-
-LARGEST_SIGMA = 2.0**48
 
 
 class CommitteeFailure(StrEnum):

@@ -12,6 +12,7 @@ In reading order:
     steps.py        the coordinator's book of who was asked for what and has answered
     coordinator.py  the coordinator: one kind of message after another
     tasks.py        what it asks its driver to do
+    keeper.py       what a driver keeps until a set is final
     evidence.py     what it publishes: faults, and what proves which set was opened
 
 A committee works on one session and then forgets its keys. Its members speak three times after their keys: which

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -15,46 +14,13 @@ from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.crypto.lattice.parameters import Words
 from ridotto.crypto.lattice.samplers import public_elements
 from ridotto.errors import DataError, LocalProtocolError
+from ridotto.secagg.committee_roles.keeper import InMemory, Keeper
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
-
-COUNT_LIMIT = 2**48
-"""A count lane above this is as wrong as any other wrong one."""
+from ridotto.secagg.tasks import COUNT_LIMIT
 
 ReadLanes = Callable[[IntVector], tuple[int, bool]]
 """Read the count and whether all zero lanes are zero from an opened sum."""
-
-
-class Keeper(Protocol):
-    """Keep the ciphertexts of one session until its set is final."""
-
-    def keep(self, sender: str, ciphertext: Buffer) -> None:
-        """Keep a ciphertext under its sender's name."""
-
-    def kept(self, sender: str) -> Buffer | None:
-        """Return a ciphertext, None if there is none of this sender."""
-
-    def forget(self) -> None:
-        """Forget all of them."""
-
-
-class InMemory:
-    """Keep ciphertexts in memory."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Buffer] = {}
-
-    def keep(self, sender: str, ciphertext: Buffer) -> None:
-        """Keep a ciphertext under its sender's name."""
-        self._kept[sender] = ciphertext
-
-    def kept(self, sender: str) -> Buffer | None:
-        """Return a ciphertext, None if there is none of this sender."""
-        return self._kept.get(sender)
-
-    def forget(self) -> None:
-        """Forget all of them."""
-        self._kept.clear()
 
 
 class SessionSum:

@@ -1,4 +1,4 @@
-"""`oneshot` among the members of one session, some of whom are drawn to be its committee as well."""
+"""`oneshot` with the helpers of a session, or with some of its own members as well, as its committee."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from functools import lru_cache
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.rng import Rng
 from ridotto.crypto.seal import IdentityKey
-from ridotto.secagg.committee_roles.drawn import drawn_roster, pool_of, require_drawn
-from ridotto.secagg.committee_roles.roster import seat_name
+from ridotto.secagg.committee_roles.drawn import drawn_roster, pool_of, require_drawn, seat_of_device
 from ridotto.secagg.oneshot.coordinator import OneshotCoordinator
 from ridotto.secagg.oneshot.member import OneshotMember
 from ridotto.secagg.oneshot.participant import OneshotParticipant
@@ -32,7 +31,7 @@ def _setup_of(session: CommitteeSession) -> OneshotSetup:
 
 
 def setup_of(session: Session) -> OneshotSetup:
-    """Return the setup of a session whose committee is drawn from its members.
+    """Return the setup of a session whose committee is drawn from its helpers or members.
 
     Raises PlanError if the session does not say how many seats there are, or they are too few or too many.
     """
@@ -52,8 +51,6 @@ def drawn_coordinator(session: Session, timeouts: Timeouts) -> OneshotCoordinato
 
 
 def drawn_member(session: Session, me: str, identity: IdentityKey, rng: Rng) -> OneshotMember | None:
-    """Return the machine of the seat of a participant, None if it has none. rng: secret, never restored."""
-    setup, name = setup_of(session), seat_name(me)
-    if all(seat.name != name for seat in setup.roster.members):
-        return None
-    return OneshotMember(setup, name, identity, rng)
+    """Return the machine of a device's seat, None if it has none. rng: secret, never restored."""
+    name = seat_of_device(session, me)
+    return None if name is None else OneshotMember(setup_of(session), name, identity, rng)

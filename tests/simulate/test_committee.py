@@ -1,0 +1,91 @@
+"""Tests of helpers in simulations: machines, model of costs and `ideal` give the same model, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import ridotto
+from ridotto.errors import ConfigError
+from ridotto.rounds.plan import Committee, DistributedGaussian, Helpers, Ideal, Oneshot, Plan, Risk
+from ridotto.simulate.faults import DropOut, Fault, RandomDropOuts
+from ridotto.simulate.result import Result
+from tests.conformance.world import identity
+from tests.simulate.federation import clients, trainer
+
+MEMBERS = 24
+
+
+def run(protocol: Any, secure_sum: str = "machines", faults: tuple[Fault, ...] = (), **settings: Any) -> Result:
+    plan = Plan(**{"cohort": MEMBERS, "minimum": 4, "protocol": protocol, "i_know": tuple(Risk)} | settings)
+    return ridotto.simulate(
+        trainer(), clients(MEMBERS), plan, rounds=2, seed=3, faults=faults, secure_sum=secure_sum, max_failures=9
+    )
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Committee(),
+        Committee(shard_size=8),
+        Committee(shard_size=8, replicas=1, helpers=Helpers(corrupt=3)),
+        Oneshot(shard_size=8, committee=5, helpers=Helpers()),
+    ],
+)
+def test_equals_ideal_bit_for_bit(protocol: Committee | Oneshot) -> None:
+    secure, modelled = run(protocol), run(protocol, "modelled")
+    ideal = run(Ideal(), bits=protocol.bits if isinstance(protocol, Oneshot) else 32)
+    assert secure.vector.tobytes() == modelled.vector.tobytes() == ideal.vector.tobytes()
+    assert [record.participants for record in secure.records] == [MEMBERS] * 2
+    assert secure.table["bytes_up"] == modelled.table["bytes_up"]
+    assert secure.table["bytes_down"] == modelled.table["bytes_down"]
+
+
+def test_equals_ideal_with_drop_outs() -> None:
+    places = (1, 5, 6, 20)
+    faults = tuple(DropOut(place, None, "MaskedVector") for place in places)
+    secure, modelled = run(Committee(shard_size=8), faults=faults), run(Committee(shard_size=8), "modelled", faults)
+    ideal = run(Ideal(), faults=tuple(DropOut(place, None, "Plain") for place in places))
+    assert secure.vector.tobytes() == modelled.vector.tobytes() == ideal.vector.tobytes()
+    assert secure.table["lost"] == modelled.table["lost"]
+
+
+def test_drop_outs_at_random_lose_whom_the_model_says() -> None:
+    faults = (RandomDropOuts(0.3, "MaskedVector"),)
+    secure, modelled = run(Committee(shard_size=8), faults=faults), run(Committee(shard_size=8), "modelled", faults)
+    for one, other in zip(secure.table["lost"], modelled.table["lost"], strict=True):
+        assert sorted(one.split(", ")) == sorted(other.split(", "))
+    assert secure.vector.tobytes() == modelled.vector.tobytes()
+
+
+def test_compressed_updates_with_noise_of_their_own_go_through_the_masks() -> None:
+    choices: dict[str, Any] = {
+        "compress": (ridotto.Rotate(), ridotto.Quantize(bits=16)),
+        "clip": 8.0,
+        "max_examples": 1,
+        "dp": DistributedGaussian(delta=1e-3, noise_multiplier=1.0),
+    }
+    secure, modelled = run(Committee(shard_size=8), **choices), run(Committee(shard_size=8), "modelled", **choices)
+    assert secure.vector.tobytes() == modelled.vector.tobytes()
+
+
+def test_a_simulation_has_helpers_of_its_own_whoever_a_plan_names() -> None:
+    """A simulation has not got their keys; the number of helpers is that of a full committee."""
+    keys = {name: identity(name).public.hex() for name in ("north", "south")}
+    named, unnamed = run(Committee(helpers=Helpers(keys=keys))), run(Committee())
+    assert named.vector.tobytes() == unnamed.vector.tobytes()
+    assert named.records == unnamed.records
+
+
+def test_clients_that_are_called_like_helpers_are_refused() -> None:
+    plan = Plan(cohort=6, protocol=Committee(), i_know=tuple(Risk))
+    with pytest.raises(ConfigError, match="a client is called helper-2"):
+        ridotto.simulate(
+            trainer(), clients(6), plan, rounds=1, seed=1, names=[f"helper-{place}" for place in range(2, 8)]
+        )
+
+
+def test_faults_of_seats_are_not_for_participants_where_helpers_serve() -> None:
+    with pytest.raises(ConfigError, match="a participant can be struck at Announce, Contribution"):
+        run(Oneshot(committee=5, helpers=Helpers()), faults=(DropOut(1, None, "Release"),))
