@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ridotto.crypto.seal import verify
-from ridotto.trust.receipt import CommitteeSignatures, Receipt, SignedReceipt, SumReceipt
+from ridotto.rounds.receipt import CommitteeSignatures, Receipt, SignedReceipt, SumReceipt
 from tests.trust.world import CLOSED, COORDINATOR, SALT, SIGNED
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "receipts.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from ridotto.core.machine import COORDINATOR
 from ridotto.core.wire import sentence
 from ridotto.crypto.seal import SignatureError, verify
 from ridotto.errors import PeerProtocolError, PlanError
+from ridotto.rounds.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
 from ridotto.rounds.record import SessionRecord, SignedRecord
 from ridotto.secagg.session import CommitteeSession, Session, session_id
 from ridotto.trust.committees import check_drawn, committee_sentences
-from ridotto.trust.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
 
 _SESSIONS: msgspec.msgpack.Decoder[Session] = msgspec.msgpack.Decoder(Session | CommitteeSession)
 

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from ridotto.core.wire import digest
 from ridotto.errors import LocalProtocolError, PeerProtocolError
-from ridotto.trust.inclusion import Inclusion, check_inclusion, prove_inclusion
-from ridotto.trust.receipt import without_names
+from ridotto.rounds.inclusion import Inclusion, check_inclusion, prove_inclusion
+from ridotto.rounds.receipt import without_names
 from tests.trust.world import CLOSED, SIGNED
 
 RECEIPT = without_names(SIGNED).receipt

@@ -17,12 +17,12 @@ import msgspec
 from ridotto.core.machine import COORDINATOR
 from ridotto.core.wire import Bytes32, Message
 from ridotto.errors import LocalProtocolError, PeerProtocolError
+from ridotto.rounds.receipt import Receipt, SumReceipt
 from ridotto.secagg.binding import number
 from ridotto.secagg.committee_roles.agreement import set_leaves
 from ridotto.secagg.committee_roles.merkle import check_proof, merkle_proof
 from ridotto.secagg.messages import LARGEST_GROUP, Index
 from ridotto.secagg.session import Session, index_of, session_id
-from ridotto.trust.receipt import Receipt, SumReceipt
 
 
 class Inclusion(Message, frozen=True):
