@@ -21,14 +21,15 @@ from typing import Any
 import msgspec
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
-from ridotto.coordinator.blobs import MODELS, STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.blobs import MODELS, RECEIPTS, STATES, SUMS, Blobs, model_name, state_name
 from ridotto.coordinator.deltas import Deltas
 from ridotto.coordinator.kept import StoredCiphers
 from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
 from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
+from ridotto.coordinator.receipts import Seal, all_receipt_names, write_receipt
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.states import read_state, write_state
-from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
+from ridotto.coordinator.store import Change, LogRow, Store, StoredOpening, StoredReceipt, StoredRecord
 from ridotto.coordinator.sums import StoredSums
 from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
@@ -41,11 +42,13 @@ from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.ciphers import sum_dtype
 from ridotto.rounds.messages import Applied
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.receipt import SALT_BYTES, commit_sum
 from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.session import Member
+from ridotto.secagg.tasks import Opened
 
 NONCE_BYTES = 32
 RUN_KEY = "run"
@@ -158,6 +161,7 @@ class Conductor:
         self._blobs.sweep(STATES, [state_name(self.run.strategy)])
         # A model that was never published has other noise on the same sum as the one that will be.
         self._blobs.sweep(MODELS, map(model_name, self._store.models()))
+        self._blobs.sweep(RECEIPTS, all_receipt_names(self._store.receipts()))
         self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
         self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))
@@ -229,14 +233,20 @@ class Conductor:
 
     def perform(self, wall: float) -> Outcome:
         """Carry out the oldest pending task and commit what it changed together with its answer."""
-        attempt = self._running()
-        task = attempt.pending[0]
-        answer = self._vault.perform(task)
+        attempt, now = self._running(), self.now(wall)
+        answer, steps = self._vault.perform(attempt.pending[0]), []
+        if isinstance(answer, Opened) and answer.zero:
+            steps.append(attempt.seal(self._seal(answer.sid), now))
         if isinstance(answer, Applied):
             self._blobs.write(model_name(answer.model), self._vault.model_bytes)
             if self._vault.delta is not None:
                 self.deltas.write(answer.model, self._vault.delta)
-        return self._commit([attempt.answer(answer, self.now(wall))])
+        return self._commit([*steps, attempt.answer(answer, now)])
+
+    def _seal(self, sid: bytes) -> Seal:
+        """Commit to a sum that was just opened, while it is in memory."""
+        salt = self._rng.bytes(SALT_BYTES)
+        return Seal(sid, salt, commit_sum(self._vault.opened(sid), self._vault.plan.bits, salt))
 
     def _running(self) -> LiveAttempt:
         if self.attempt is None:
@@ -259,6 +269,8 @@ class Conductor:
         rows: list[LogRow] = []
         records: list[StoredRecord] = []
         models: dict[bytes, int] = {}
+        receipts: list[StoredReceipt] = []
+        openings: tuple[StoredOpening, ...] = ()
         for step in steps:
             if step.row is not None:
                 rows.append(step.row)
@@ -270,6 +282,9 @@ class Conductor:
                 signed = sign_record(record, self._identity)
                 run = self._after(step.record)
                 records.append(StoredRecord(step.record.attempt, step.record.round, msgspec.json.encode(signed)))
+                of = self._running()
+                receipt, openings = write_receipt(self._blobs, signed, of.collected, of.sessions, self._identity)
+                receipts.append(receipt)
                 models = {} if step.record.failure else {run.model: step.record.round}
                 outcome.published.append(signed)
                 outcome.ended = True
@@ -286,6 +301,8 @@ class Conductor:
             values=stored,
             models=models,
             records=tuple(records),
+            receipts=tuple(receipts),
+            openings=openings,
         )
         if change != Change():
             self._store.commit(change)

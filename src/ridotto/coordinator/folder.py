@@ -2,7 +2,7 @@
 
 identity.pem         the key that signs announcements and records; whoever has it is the coordinator
 coordinator.sqlite   names, log, records (`store_sql`), with its -wal and -shm
-models/ states/ sums/   large things (`blobs`)
+models/ states/ sums/ receipts/   large things (`blobs`)
 lock                 held while a coordinator runs: two writers would spoil each other's log
 """
 

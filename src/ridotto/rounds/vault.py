@@ -193,14 +193,17 @@ class Vault:
             raise LocalProtocolError(f"{self.plan.protocol_name} has no ciphertexts to open")
         return ciphers.open(task)
 
+    def opened(self, sid: bytes) -> IntVector:
+        """Return a sum that was opened and holds, dtype `container(bits)`, shape (pipeline.length,)."""
+        ciphers = self._ciphers
+        return self.sums[sid] if ciphers is None else ciphers.opened(sid)
+
     def apply(self, task: Apply) -> Applied:
         """Make the next model from the sums of the sessions that were opened, and forget the sums.
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
-        ciphers = self._ciphers
-        totals = {sid: self.sums[sid] if ciphers is None else ciphers.opened(sid) for sid in task.sids}
-        applied = self.apply_totals(totals, task.round, task.seed)
+        applied = self.apply_totals({sid: self.opened(sid) for sid in task.sids}, task.round, task.seed)
         self.forget()
         return applied
 
