@@ -173,6 +173,18 @@ async def test_refuses_what_is_not_there_and_who_is_not_enrolled(tmp_path: Path)
             assert (answer.status_code, answer.json()["type"]) == (status, f"about:blank#{word}"), answer.text
 
 
+async def test_a_receipt_that_somebody_has_deleted_is_the_operators_business(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(make_federation(tmp_path, make_settings(PLANS["ideal"]))) as client:
+        await run_all(client)
+        files(tmp_path, PUBLIC)[0].unlink()
+        answer = await client.get(f"{ROUNDS_PATH}/1/receipt")
+    assert (answer.status_code, answer.json()["type"]) == (503, "about:blank#storage")
+    assert str(tmp_path) not in answer.text
+    assert "is gone" in caplog.text
+
+
 async def test_a_failed_attempt_has_a_receipt_too(tmp_path: Path) -> None:
     plan = ideal_plan(train_s=0.3)
     federation = make_federation(tmp_path, make_settings(plan, max_failures=1))

@@ -9,6 +9,7 @@ from ridotto.coordinator.blobs import Blobs
 from ridotto.coordinator.receipts import proof_for, receipt_names
 from ridotto.coordinator.refusals import RefusalError, RefusalKind
 from ridotto.coordinator.store import Store, StoredRecord
+from ridotto.errors import StorageError
 from ridotto.rounds.inclusion import Inclusion
 from ridotto.rounds.service import RECORDS_PAGE
 
@@ -35,7 +36,10 @@ class ClosedRounds:
         if not chosen:
             of = f" of attempt {attempt}" if attempt else ""
             raise RefusalError(RefusalKind.NOT_FOUND, f"there is no receipt{of} of round {number}")
-        return self._blobs.path(receipt_names(chosen[-1])[1])
+        path = self._blobs.path(receipt_names(chosen[-1])[1])
+        if not path.is_file():
+            raise StorageError(f"the receipt {path} is gone; restore the folder from a copy")
+        return path
 
     async def proof(self, name: str, number: int, sid: bytes) -> Inclusion:
         """Return the proof that a participant's own contribution is in the sum of a session.
