@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ridotto.crypto.seal import verify
+from ridotto.rounds.inclusion import Contributed
 from ridotto.rounds.receipt import CommitteeSignatures, Receipt, SignedReceipt, SumReceipt
 from tests.trust.world import CLOSED, COORDINATOR, SALT, SIGNED
 
@@ -15,7 +16,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "receipts.md").read_text(
 
 
 def test_the_fields() -> None:
-    for kind in (SignedReceipt, Receipt, SumReceipt, CommitteeSignatures):
+    for kind in (SignedReceipt, Receipt, SumReceipt, CommitteeSignatures, Contributed):
         for field in kind.__struct_fields__:
             assert f"`{field}`" in PAGE
 
