@@ -29,7 +29,7 @@ from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, s
 from ridotto.coordinator.receipts import Seal, all_receipt_names, write_receipt
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.states import read_state, write_state
-from ridotto.coordinator.store import Change, LogRow, Store, StoredOpening, StoredReceipt, StoredRecord
+from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
 from ridotto.coordinator.sums import StoredSums
 from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
@@ -43,7 +43,7 @@ from ridotto.rounds.ciphers import sum_dtype
 from ridotto.rounds.messages import Applied
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.receipt import SALT_BYTES, commit_sum
-from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
+from ridotto.rounds.record import RoundRecord, SignedRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.vault import Vault
@@ -267,25 +267,16 @@ class Conductor:
                 self._vault.settle(task)
         outcome = Outcome()
         rows: list[LogRow] = []
-        records: list[StoredRecord] = []
-        models: dict[bytes, int] = {}
-        receipts: list[StoredReceipt] = []
-        openings: tuple[StoredOpening, ...] = ()
+        ended = Change()
         for step in steps:
             if step.row is not None:
                 rows.append(step.row)
             outcome.sent += step.sent
             outcome.published += [item for item in step.published if not isinstance(item, RoundRecord)]
             if step.record is not None:
-                spent = self._ledger.statement
-                record = step.record if spent is None else with_privacy(step.record, spent)
-                signed = sign_record(record, self._identity)
+                signed = self._signed(step.record)
                 run = self._after(step.record)
-                records.append(StoredRecord(step.record.attempt, step.record.round, msgspec.json.encode(signed)))
-                of = self._running()
-                receipt, openings = write_receipt(self._blobs, signed, of.collected, of.sessions, self._identity)
-                receipts.append(receipt)
-                models = {} if step.record.failure else {run.model: step.record.round}
+                ended = self._kept_of(signed, run)
                 outcome.published.append(signed)
                 outcome.ended = True
         if outcome.ended:
@@ -294,26 +285,34 @@ class Conductor:
         stored = dict(values or {})
         if run is not None:
             stored[RUN_KEY] = msgspec.msgpack.encode(run)
-        change = Change(
-            clear_log=clear_log,
-            log=tuple(rows),
-            sums=self._sums.changes(),
-            values=stored,
-            models=models,
-            records=tuple(records),
-            receipts=tuple(receipts),
-            openings=openings,
+        change = dataclasses.replace(
+            ended, clear_log=clear_log, log=tuple(rows), sums=self._sums.changes(), values=stored
         )
         if change != Change():
             self._store.commit(change)
         self._sums.settle()
         self._kept.settle()
-        for model, number in models.items():
+        for model, number in change.models.items():
             self.deltas.publish(model, number, self._vault.most_deltas)
         if run is not None and run.strategy != self.run.strategy:
             self._blobs.delete([state_name(self.run.strategy)])
         self.run = run or self.run
         return outcome
+
+    def _signed(self, record: RoundRecord) -> SignedRecord:
+        spent = self._ledger.statement
+        return sign_record(record if spent is None else with_privacy(record, spent), self._identity)
+
+    def _kept_of(self, signed: SignedRecord, run: Run) -> Change:
+        """Write the receipt of an attempt that ended; return what is kept of the attempt. run: after it."""
+        attempt, record = self._running(), signed.record
+        receipt, openings = write_receipt(self._blobs, signed, attempt.collected, attempt.sessions, self._identity)
+        return Change(
+            models={} if record.failure else {run.model: record.round},
+            records=(StoredRecord(record.attempt, record.round, msgspec.json.encode(signed)),),
+            receipts=(receipt,),
+            openings=openings,
+        )
 
     def _after(self, record: RoundRecord) -> Run:
         """Return how far the federation is once this attempt has ended; stores what goes with a new model."""

@@ -15,7 +15,7 @@ from ridotto.participant.events import Event, EventKind
 from ridotto.rounds.inclusion import Contributed, Inclusion
 from ridotto.rounds.messages import Announce, Closed
 from ridotto.secagg.protocols import sum_protocol
-from ridotto.secagg.session import Session
+from ridotto.secagg.session import Session, session_id
 
 
 class NotThereError(RefusedError):
@@ -58,10 +58,11 @@ class Notes:
 
     def heard(self, message: Message) -> None:
         """Note which session is shown, and which model is said to come out."""
+        # The machine refuses a second session, and the end of another one.
         match message:
-            case Announce():
+            case Announce() if self._session is None:
                 self._session = message.session
-            case Closed():
+            case Closed() if self._session is not None and message.sid == session_id(self._session):
                 self._model = message.model
 
     def said(self, message: Message) -> None:
