@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ridotto.simulate.result import Result as Result
     from ridotto.simulate.simulation import simulate as simulate
     from ridotto.tasks import Task as Task
+    from ridotto.trust.keep import Receipts as Receipts
 
 __version__ = "0.1.0"
 
@@ -97,6 +98,7 @@ _LAZY: dict[str, str] = {
     "Policy": "ridotto.rounds.policy",
     "PrivUnit": "ridotto.rounds.plan",
     "Quantize": "ridotto.rounds.compression",
+    "Receipts": "ridotto.trust.keep",
     "Result": "ridotto.simulate.result",
     "Risk": "ridotto.rounds.plan",
     "Robust": "ridotto.rounds.robustness",

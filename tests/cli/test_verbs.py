@@ -16,7 +16,7 @@ from ridotto import NumpyTrainer, Task, cli
 from ridotto.core.tensors import read_model
 from ridotto.crypto.identity import load_or_create_identity
 
-VERBS = ("demo", "simulate", "privacy", "serve", "token", "join", "identity", "status")
+VERBS = ("demo", "simulate", "privacy", "serve", "token", "join", "identity", "status", "audit")
 
 
 def lines(out):

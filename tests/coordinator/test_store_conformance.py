@@ -14,6 +14,8 @@ from ridotto.coordinator.store import (
     Participant,
     RowKind,
     Store,
+    StoredOpening,
+    StoredReceipt,
     StoredRecord,
     TakenError,
     TokenError,
@@ -31,7 +33,8 @@ BRUNO = Participant("bruno", b"b" * 32, 2.5)
 ROWS = (
     LogRow(0, 10.0, RowKind.RECEIVE, "anna", b"\x01frame"),
     LogRow(1, 11.5, RowKind.EXPIRE),
-    LogRow(2, 12.0, RowKind.RECEIVE, "self", b"\x00"),
+    LogRow(2, 12.0, RowKind.SEAL, "", b"salt"),
+    LogRow(3, 12.0, RowKind.RECEIVE, "self", b"\x00"),
 )
 
 
@@ -127,6 +130,22 @@ def test_begins_a_new_log(store: Store) -> None:
     store.commit(Change(clear_log=True, log=ROWS[:1], sums={b"s" * 32: None}))
     assert store.log() == list(ROWS[:1])
     assert store.sums() == {}
+
+
+def test_keeps_receipts_and_finds_them_by_round(store: Store) -> None:
+    receipts = [StoredReceipt(attempt, number, b"f" * 32, b"p" * 32) for attempt, number in ((1, 1), (2, 1), (3, 2))]
+    for receipt in reversed(receipts):
+        store.commit(Change(receipts=(receipt,)))
+    assert store.receipts() == receipts
+    assert store.receipts(1) == receipts[:2]
+    assert store.receipts(7) == []
+
+
+def test_keeps_what_is_known_of_opened_sums(store: Store) -> None:
+    openings = [StoredOpening(bytes([one]) * 32, one, b"s" * 32, b"leaves") for one in (1, 2)]
+    store.commit(Change(openings=tuple(openings)))
+    assert [store.opening(one.sid) for one in openings] == openings
+    assert store.opening(b"x" * 32) is None
 
 
 def test_finds_records_by_round(store: Store) -> None:

@@ -54,7 +54,10 @@ def test_an_empty_file_is_the_default_policy(tmp_path):
     ("text", "why"),
     [
         ("min_participant = 5", "there is no key 'min_participant' in a policy; did you mean 'min_participants'?"),
-        ("zebra = 5", "there is no key 'zebra' in a policy; there are helpers, i_know, max_clip, max_delta, max_epsilon, "),
+        (
+            "zebra = 5",
+            "there is no key 'zebra' in a policy; there are helpers, i_know, max_clip, max_delta, max_epsilon, ",
+        ),
         ('min_participants = "5"', "min_participants is '5': expected `int`, got `str`"),
         ("min_participants = 0", "min_participants is 0, expected a number from 1 up"),
         ("min_corrupt = 1.0", "min_corrupt is 1.0, expected a fraction from 0 to below 1"),

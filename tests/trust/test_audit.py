@@ -14,9 +14,7 @@ from msgspec.structs import replace
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, RidottoError
 from ridotto.privacy.event import Relation
 from ridotto.privacy.statement import PrivacyStatement, Unit
-from ridotto.rounds.record import SignedRecord, sign_record
-from ridotto.trust.audit import NOT_PROVED, audit
-from ridotto.trust.receipt import (
+from ridotto.rounds.receipt import (
     LARGEST_RECEIPT,
     RECEIPT_CONTEXT,
     Receipt,
@@ -28,6 +26,8 @@ from ridotto.trust.receipt import (
     make_receipt,
     without_names,
 )
+from ridotto.rounds.record import SignedRecord, sign_record
+from ridotto.trust.audit import NOT_PROVED, audit
 from tests.secagg.oneshot.world import identity
 from tests.trust.world import CLOSED, COORDINATOR, RECORD, SALT, SIGNED, make_record
 

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from ridotto.errors import PeerProtocolError
+from ridotto.rounds.receipt import encode_receipt, make_receipt, without_names
 from ridotto.secagg.committee.drawn import setup_of
 from ridotto.secagg.session import CommitteeSession, session_id
 from ridotto.trust.audit import audit
-from ridotto.trust.receipt import encode_receipt, make_receipt, without_names
 from tests.secagg.committee.test_drawn import Drawn, drawn_session
 from tests.trust.world import COORDINATOR, close, make_record
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 
 from ridotto.crypto.seal import verify
-from ridotto.trust.receipt import CommitteeSignatures, Receipt, SignedReceipt, SumReceipt
+from ridotto.rounds.inclusion import Contributed
+from ridotto.rounds.receipt import CommitteeSignatures, Receipt, SignedReceipt, SumReceipt
 from tests.trust.world import CLOSED, COORDINATOR, SALT, SIGNED
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "receipts.md").read_text(encoding="utf-8")
 
 
 def test_the_fields() -> None:
-    for kind in (SignedReceipt, Receipt, SumReceipt, CommitteeSignatures):
+    for kind in (SignedReceipt, Receipt, SumReceipt, CommitteeSignatures, Contributed):
         for field in kind.__struct_fields__:
             assert f"`{field}`" in PAGE
 

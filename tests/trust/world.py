@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ridotto.crypto.seal import IdentityKey
+from ridotto.rounds.receipt import OpenedSum, SignedReceipt, commit_sum, make_receipt
 from ridotto.rounds.record import RoundRecord, SignedRecord, session_record, sign_record
 from ridotto.secagg.committee_roles.evidence import Evidence
-from ridotto.trust.receipt import OpenedSum, SignedReceipt, commit_sum, make_receipt
 from tests.secagg.committee import world as committee
 from tests.secagg.oneshot import world as oneshot
 from tests.secagg.oneshot.world import identity

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ridotto import __version__
+from ridotto.cli.audit import audit
 from ridotto.cli.demo import demo
 from ridotto.cli.failures import INTERRUPTED, failure_of
 from ridotto.cli.identity import identity
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, simulate, privacy, serve, token, join, identity, status):
+for verb in (demo, simulate, privacy, serve, token, join, identity, status, audit):
     app.command()(verb)
 app.add_typer(infer, name="infer")
 

@@ -56,6 +56,9 @@ def join(
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to try again when the coordinator can't be reached.")
     ] = 300.0,
+    receipts: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Check every round's receipt and keep it here, with a proof.")
+    ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the final model here, safetensors.")] = None,
     committee: Annotated[
         bool, typer.Option("--committee", help="Serve on committees as one of the plan's helpers; train nothing.")
@@ -74,6 +77,7 @@ def join(
     from ridotto.participant.policy import load_policy
     from ridotto.rounds.policy import Policy
     from ridotto.tasks import load_task
+    from ridotto.trust.keep import Receipts
 
     params = Params(
         url=url,
@@ -85,6 +89,7 @@ def join(
         patience_s=patience,
         ca=ca,
         certificate=certificate_pair(certificate, key),
+        receipts=None if receipts is None else Receipts(receipts),
     )
     if committee:
         from ridotto.cli.committee import join_committee
@@ -129,6 +134,7 @@ def _person() -> Callable[[Event], None]:
         EventKind.TRAINING: "round {event.round}: training",
         EventKind.CLOSED: "round {event.round}: closed",
         EventKind.LOST: "round {event.round}: went on without us",
+        EventKind.RECEIPT: "round {event.round}: receipt checked",
         EventKind.DONE: "all rounds are over",
     }
 

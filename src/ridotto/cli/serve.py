@@ -134,20 +134,22 @@ def _greet(
     key = folder.identity.public.hex()
     if json:
         privacy = None if info.privacy is None else info.privacy.as_dict()
-        machine("listening", url=url, coordinator=key, data=folder.folder, tokens=tokens, privacy=privacy)
+        facts = {"url": url, "coordinator": key, "data": folder.folder, "receipts": folder.receipts, "tokens": tokens}
+        machine("listening", **facts, privacy=privacy)
         return
-    facts = {
+    shown = {
         "listening at": url,
         "protection": info.protection,
         **({} if info.privacy is None else {"privacy": str(info.privacy)}),
         "coordinator": key,
         "data": str(folder.folder),
+        "receipts": f"{folder.receipts}  (of every attempt, for `ridotto audit`)",
         "tokens": _tokens(tokens, len(config.enrolment.allow)),
         **_helpers(info, url),
         "join with": _join(url, config.program, task),
     }
     console = person()
-    console.print(pairs(f"{config.federation.name}: {config.rounds} rounds", facts))
+    console.print(pairs(f"{config.federation.name}: {config.rounds} rounds", shown))
     line(console, "Ctrl-C stops it; started again, it goes on where it was.", "dim")
 
 

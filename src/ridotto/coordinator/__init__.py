@@ -8,4 +8,6 @@ progress    how far a federation is, and what the end of an attempt or a restart
 privacy     what its attempts cost, charged before anybody is asked
 store       names, log, records: small things, in one transaction
 blobs, sums models and running sums: large things, in files
+receipts    what a receipt needs, while an attempt runs and when it has ended
+closed      records, receipts and proofs of attempts that ended
 """

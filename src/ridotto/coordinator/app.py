@@ -40,6 +40,8 @@ from ridotto.rounds.service import (
     MODELS_PATH,
     PARTICIPANTS_PATH,
     PROBLEM_TYPE,
+    PROOF_PART,
+    RECEIPT_PART,
     ROUNDS_PATH,
     Enrolment,
 )
@@ -78,6 +80,8 @@ def make_app(federation: Federation) -> Starlette:
         (MODELS_PATH + "/{sha256}", "GET", service.model),
         (ROUNDS_PATH, "GET", service.rounds),
         (ROUNDS_PATH + "/{number}", "GET", service.round),
+        (ROUNDS_PATH + "/{number}" + RECEIPT_PART, "GET", service.receipt),
+        (ROUNDS_PATH + "/{number}" + PROOF_PART, "GET", service.proof),
         (EVENTS_PATH, "GET", service.events),
         (HEALTH_PATH, "GET", service.health),
     ]
@@ -176,16 +180,27 @@ class _Service:
         return StreamingResponse(_pieces(found), media_type=MODEL_TYPE, headers=headers)
 
     async def rounds(self, request: Request) -> Response:
-        records = await self._federation.records(after=_count(request, "after", 0))
+        records = await self._federation.closed.records(after=_count(request, "after", 0))
         return Response(b"[" + b",".join(record.body for record in records) + b"]", media_type=_Json)
 
     async def round(self, request: Request) -> Response:
-        text = request.path_params["number"]
-        records = await self._federation.records(int(text)) if text.isdecimal() and len(text) < 15 else []
+        number = _round(request)
+        records = await self._federation.closed.records(number)
         if not records:
-            raise RefusalError(RefusalKind.NOT_FOUND, f"there is no record of round {text[:20]}")
+            raise RefusalError(RefusalKind.NOT_FOUND, f"there is no record of round {number}")
         # A round that failed was tried again; the last attempt is the one that counts.
         return Response(records[-1].body, media_type=_Json)
+
+    async def receipt(self, request: Request) -> Response:
+        path = await self._federation.closed.receipt(_round(request), _count(request, "attempt", 0))
+        return FileResponse(path, media_type=_Json)
+
+    async def proof(self, request: Request) -> Response:
+        name = self._federation.roster.name_of(self._signer(request, b""))
+        sid = _sha256(request.query_params.get("session", ""))
+        if sid is None:
+            raise RefusalError(RefusalKind.MALFORMED, "the query needs session, the id of one in 64 digits of hex")
+        return _json(await self._federation.closed.proof(name, _round(request), sid))
 
     async def events(self, request: Request) -> Response:
         self._federation.admit_watcher()
@@ -259,6 +274,14 @@ def _count(request: Request, name: str, default: int | None) -> int:
         return default
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) > LARGEST_COUNT:
         raise RefusalError(RefusalKind.MALFORMED, f"the query needs {name}, a number from 0 to {LARGEST_COUNT}")
+    return int(text)
+
+
+def _round(request: Request) -> int:
+    """Return the round that a path names."""
+    text = request.path_params["number"]
+    if not (text.isascii() and text.isdigit() and len(text) < 15):
+        raise RefusalError(RefusalKind.NOT_FOUND, f"there is no round {text[:20]}")
     return int(text)
 
 

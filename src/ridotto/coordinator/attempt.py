@@ -1,8 +1,8 @@
 """The machine of one attempt at a round, as a function of its description and its log.
 
-Live and in replay the same methods run: `begin`, then one of `receive` and `expire` per log row. What a step asks for
-comes back as a `Step`. Messages are numbered by their place in `Step.sent`, so replay gives every participant the
-same frames under the same numbers.
+Live and in replay the same methods run: `begin`, then one of `receive`, `expire` and `seal` per log row. What a step
+asks for comes back as a `Step`. Messages are numbered by their place in `Step.sent`, so replay gives every participant
+the same frames under the same numbers.
 
 Tasks are kept apart. A `Fold` belongs to the message that brought the vector. An `Open` or `Apply` is kept in `pending`
 until its answer was received; so those whose answer is not in the log are carried out again after a restart.
@@ -14,11 +14,13 @@ import functools
 import heapq
 import operator
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from ridotto.coordinator.receipts import Collected, Seal
 from ridotto.coordinator.refusals import RefusalError, RefusalKind
 from ridotto.coordinator.store import LogRow, RowKind
 from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
@@ -32,6 +34,7 @@ from ridotto.rounds.vault import Opening
 from ridotto.secagg.committee.tasks import Keep, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
+from ridotto.secagg.session import Session
 from ridotto.secagg.tasks import Fold, Open, Opened
 
 LONGEST_TALK = 16
@@ -72,6 +75,7 @@ class LiveAttempt:
     """Run one attempt.
 
     pending: tasks to be carried out, oldest first. record: how the attempt ended, or None. now: of the last input.
+    collected: what its receipt will need.
     """
 
     def __init__(self, description: Description, identity: IdentityKey) -> None:
@@ -79,6 +83,7 @@ class LiveAttempt:
         self.members = frozenset(member.name for member in description.attempt.members)
         self.pending: deque[Opening | Apply] = deque()
         self.record: RoundRecord | None = None
+        self.collected = Collected()
         self.now = description.started
         self._machine = CoordinatorRound(description.attempt, identity)
         self._seq = 0
@@ -86,6 +91,11 @@ class LiveAttempt:
         self._talk: Counter[tuple[str, bytes]] = Counter()
         self._wakes: list[float] = []
         self._encoded: tuple[Message, bytes] | None = None
+
+    @property
+    def sessions(self) -> Mapping[bytes, Session]:
+        """Return the attempt's sessions by their sid."""
+        return self._machine.sessions
 
     @property
     def next_wake(self) -> float | None:
@@ -111,6 +121,8 @@ class LiveAttempt:
         talk = sender, getattr(message, "sid", b"")
         if sender != SELF and self._talk[talk] >= LONGEST_TALK:
             raise PeerProtocolError(sender, f"sent more than {LONGEST_TALK} messages in one session")
+        if sender == SELF and isinstance(message, Opened) and message.zero and message.sid not in self.collected.seals:
+            raise LocalProtocolError("a sum was opened and nobody committed to it")
         effects = self._machine.receive(sender, message, now)
         self._seen.add(mark)
         self._talk[talk] += 1
@@ -121,6 +133,11 @@ class LiveAttempt:
     def answer(self, message: Message, now: float) -> Step:
         """Take the result of the oldest pending task."""
         return self.receive(SELF, message, _codec.header(message), now)
+
+    def seal(self, seal: Seal, now: float) -> Step:
+        """Note the commitment to a sum that was just opened; its answer follows."""
+        self.collected.seals[seal.sid] = seal
+        return self._step(LogRow(self._seq, now, RowKind.SEAL, frame=msgspec.msgpack.encode(seal)), [])
 
     def expire(self, now: float) -> Step:
         """Notice that time has passed."""
@@ -138,6 +155,8 @@ class LiveAttempt:
         if row.kind is RowKind.EXPIRE:
             return self.expire(row.now)
         try:
+            if row.kind is RowKind.SEAL:
+                return self.seal(msgspec.msgpack.decode(row.frame, type=Seal), row.now)
             message = _decoder.decode(row.frame[PREFIX.size :])
             return self.receive(row.sender, message, row.frame, row.now)
         except (msgspec.MsgspecError, PeerProtocolError, RefusalError) as error:
@@ -155,16 +174,19 @@ class LiveAttempt:
                     step.sent.append((to, self._encode(message)))
                 case Do(Fold() as task):
                     step.folds.append(task)
+                    self.collected.fold(task)
                 case Do(Keep() as task):
                     step.keeps.append(task)
                 case Do(Settle() as task):
                     step.settled.append(task)
+                    self.collected.settle(task)
                 case Do(Open() | OpenCiphers() | Unmask() | Apply() as task):
                     self.pending.append(task)
                 case Wake(at):
                     heapq.heappush(self._wakes, at)
                 case Publish(record):
                     step.published.append(record)
+                    self.collected.show(record)
                 case Finish(RoundRecord() as record):
                     self.record = step.record = record
                 case _:

@@ -5,6 +5,7 @@
     sums/<sid>.<sha256>             a running sum; its name changes with its content
     deltas/<model>.<sha256>         what makes a model of the one before it
     kept/<sid>.<sender>.<sha256>    a ciphertext that may have to be taken out of a sum; SHA-256 of its sender's name
+    receipts/<round>.<attempt>.<full or public>.<sha256>.json    an attempt's receipt, with and without names
 
 Every name holds the SHA-256 of the content, so a file is never overwritten with something else, and a damaged one is
 recognised. A file that a committed name points to is deleted only after another name was committed.
@@ -28,7 +29,8 @@ STATES = "states"
 SUMS = "sums"
 DELTAS = "deltas"
 KEPT = "kept"
-FOLDERS = (MODELS, STATES, SUMS, DELTAS, KEPT)
+RECEIPTS = "receipts"
+FOLDERS = (MODELS, STATES, SUMS, DELTAS, KEPT, RECEIPTS)
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TEMPORARY = ".part"
@@ -144,6 +146,11 @@ def sum_name(sid: bytes, sha256: bytes) -> str:
 def kept_name(sid: bytes, sender: bytes, sha256: bytes) -> str:
     """Return the name of the blob of a ciphertext. sender: SHA-256 of its name."""
     return f"{KEPT}/{sid.hex()}.{sender.hex()}.{sha256.hex()}"
+
+
+def receipt_name(number: int, attempt: int, form: str, sha256: bytes) -> str:
+    """Return the name of the blob of a receipt. number: of the round. form: "full" or "public"."""
+    return f"{RECEIPTS}/{number}.{attempt}.{form}.{sha256.hex()}.json"
 
 
 def _write_whole(path: Path, data: Buffer) -> None:

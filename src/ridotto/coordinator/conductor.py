@@ -21,32 +21,34 @@ from typing import Any
 import msgspec
 
 from ridotto.coordinator.attempt import Description, LiveAttempt, Step
-from ridotto.coordinator.blobs import MODELS, STATES, SUMS, Blobs, model_name, state_name
+from ridotto.coordinator.blobs import MODELS, RECEIPTS, STATES, SUMS, Blobs, model_name, state_name
 from ridotto.coordinator.deltas import Deltas
 from ridotto.coordinator.kept import StoredCiphers
 from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
 from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
+from ridotto.coordinator.receipts import Seal, all_receipt_names, write_receipt
 from ridotto.coordinator.settings import FederationSettings
-from ridotto.coordinator.states import read_state, write_state
+from ridotto.coordinator.states import read_published, read_state, write_state
 from ridotto.coordinator.store import Change, LogRow, Store, StoredRecord
 from ridotto.coordinator.sums import StoredSums
 from ridotto.core.machine import Buffer
 from ridotto.core.rng import Rng
-from ridotto.core.tensors import read_model
 from ridotto.core.vector import Layout, Vector
 from ridotto.core.wire import Message, digest
 from ridotto.crypto.seal import IdentityKey
-from ridotto.errors import DataError, LocalProtocolError, RidottoError, StorageError
+from ridotto.errors import LocalProtocolError, RidottoError, StorageError
 from ridotto.privacy.statement import PrivacyStatement
 from ridotto.rounds.ciphers import sum_dtype
 from ridotto.rounds.messages import Applied
 from ridotto.rounds.plan import Plan
-from ridotto.rounds.record import RoundRecord, sign_record, with_privacy
+from ridotto.rounds.receipt import SALT_BYTES, commit_sum
+from ridotto.rounds.record import RoundRecord, SignedRecord, sign_record, with_privacy
 from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.sessions import hashed
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.session import Member
+from ridotto.secagg.tasks import Opened
 
 NONCE_BYTES = 32
 RUN_KEY = "run"
@@ -149,7 +151,7 @@ class Conductor:
         self._ledger = Ledger(plan, self._layout, self.settings.rounds, spent)
         self._sums = StoredSums(self._blobs, self._store.sums(), sum_dtype(plan))
         self._kept = StoredCiphers(self._blobs)
-        model = self._read_model(self.run.model)
+        model = read_published(self._blobs, self.run.model, self._layout)
         state = read_state(self._blobs.read(state_name(self.run.strategy), self.run.strategy))
         threads = os.cpu_count() or 1
         self._vault = Vault(
@@ -159,6 +161,7 @@ class Conductor:
         self._blobs.sweep(STATES, [state_name(self.run.strategy)])
         # A model that was never published has other noise on the same sum as the one that will be.
         self._blobs.sweep(MODELS, map(model_name, self._store.models()))
+        self._blobs.sweep(RECEIPTS, all_receipt_names(self._store.receipts()))
         self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
         if self.attempt is None or self.attempt.record is not None:
@@ -243,14 +246,20 @@ class Conductor:
 
     def perform(self, wall: float) -> Outcome:
         """Carry out the oldest pending task and commit what it changed together with its answer."""
-        attempt = self._running()
-        task = attempt.pending[0]
-        answer = self._vault.perform(task)
+        attempt, now = self._running(), self.now(wall)
+        answer, steps = self._vault.perform(attempt.pending[0]), []
+        if isinstance(answer, Opened) and answer.zero:
+            steps.append(attempt.seal(self._seal(answer.sid), now))
         if isinstance(answer, Applied):
             self._blobs.write(model_name(answer.model), self._vault.model_bytes)
             if self._vault.delta is not None:
                 self.deltas.write(answer.model, self._vault.delta)
-        return self._commit([attempt.answer(answer, self.now(wall))])
+        return self._commit([*steps, attempt.answer(answer, now)])
+
+    def _seal(self, sid: bytes) -> Seal:
+        """Commit to a sum that was just opened, while it is in memory."""
+        salt = self._rng.bytes(SALT_BYTES)
+        return Seal(sid, salt, commit_sum(self._vault.opened(sid), self._vault.plan.bits, salt))
 
     def _running(self) -> LiveAttempt:
         if self.attempt is None:
@@ -271,20 +280,16 @@ class Conductor:
                 self._vault.settle(task)
         outcome = Outcome()
         rows: list[LogRow] = []
-        records: list[StoredRecord] = []
-        models: dict[bytes, int] = {}
+        ended = Change()
         for step in steps:
             if step.row is not None:
                 rows.append(step.row)
             outcome.sent += step.sent
             outcome.published += [item for item in step.published if not isinstance(item, RoundRecord)]
             if step.record is not None:
-                spent = self._ledger.statement
-                record = step.record if spent is None else with_privacy(step.record, spent)
-                signed = sign_record(record, self._identity)
+                signed = self._signed(step.record)
                 run = self._after(step.record)
-                records.append(StoredRecord(step.record.attempt, step.record.round, msgspec.json.encode(signed)))
-                models = {} if step.record.failure else {run.model: step.record.round}
+                ended = self._kept_of(signed, run)
                 outcome.published.append(signed)
                 outcome.ended = True
         if outcome.ended:
@@ -293,24 +298,34 @@ class Conductor:
         stored = dict(values or {})
         if run is not None:
             stored[RUN_KEY] = msgspec.msgpack.encode(run)
-        change = Change(
-            clear_log=clear_log,
-            log=tuple(rows),
-            sums=self._sums.changes(),
-            values=stored,
-            models=models,
-            records=tuple(records),
+        change = dataclasses.replace(
+            ended, clear_log=clear_log, log=tuple(rows), sums=self._sums.changes(), values=stored
         )
         if change != Change():
             self._store.commit(change)
         self._sums.settle()
         self._kept.settle()
-        for model, number in models.items():
+        for model, number in change.models.items():
             self.deltas.publish(model, number, self._vault.most_deltas)
         if run is not None and run.strategy != self.run.strategy:
             self._blobs.delete([state_name(self.run.strategy)])
         self.run = run or self.run
         return outcome
+
+    def _signed(self, record: RoundRecord) -> SignedRecord:
+        spent = self._ledger.statement
+        return sign_record(record if spent is None else with_privacy(record, spent), self._identity)
+
+    def _kept_of(self, signed: SignedRecord, run: Run) -> Change:
+        """Write the receipt of an attempt that ended; return what is kept of the attempt. run: after it."""
+        attempt, record = self._running(), signed.record
+        receipt, openings = write_receipt(self._blobs, signed, attempt.collected, attempt.sessions, self._identity)
+        return Change(
+            models={} if record.failure else {run.model: record.round},
+            records=(StoredRecord(record.attempt, record.round, msgspec.json.encode(signed)),),
+            receipts=(receipt,),
+            openings=openings,
+        )
 
     def _after(self, record: RoundRecord) -> Run:
         """Return how far the federation is once this attempt has ended; stores what goes with a new model."""
@@ -345,12 +360,6 @@ class Conductor:
         self._store.commit(Change(values=values, models={run.model: 0}))
         return run
 
-    def _read_model(self, sha256: bytes) -> Vector:
-        model, layout = read_model(self._blobs.read(model_name(sha256), sha256))
-        if layout != self._layout:
-            raise DataError(_difference(layout, self._layout))
-        return model
-
     def _replay(self, encoded: bytes | None, wall: float) -> Outcome:
         """Feed the log to a fresh machine; the sums contain already what was folded."""
         self.attempt, self._lag = None, 0.0
@@ -379,14 +388,3 @@ class Conductor:
         """Say whether an attempt had this federation's plan; an adaptive clip has moved since, if it has ended."""
         ours = self.settings.plan
         return plan == (ours if plan.clip_norm is None else ours.clipped_at(plan.clip_norm))
-
-
-def _difference(stored: Layout, given: Layout) -> str:
-    """Say how two models differ, by the first parameter that does."""
-    for old, new in zip(stored.fields, given.fields, strict=False):
-        if old != new:
-            found = f"{new.name!r} {new.dtype}{list(new.shape)} instead of {old.name!r} {old.dtype}{list(old.shape)}"
-            break
-    else:
-        found = f"{len(given.fields)} parameters instead of {len(stored.fields)}"
-    return f"the model does not fit the one that this federation trains: {found}; use that model, or a new folder"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ridotto.coordinator.blobs import Blobs, model_name
+from ridotto.coordinator.closed import ClosedRounds
 from ridotto.coordinator.conductor import Conductor, Input, Outcome
 from ridotto.coordinator.logbook import log_committee, log_opening, log_record
 from ridotto.coordinator.presence import Mailboxes, Presence
@@ -24,7 +25,7 @@ from ridotto.coordinator.progress import Run
 from ridotto.coordinator.refusals import RefusalError, RefusalKind
 from ridotto.coordinator.roster import Roster
 from ridotto.coordinator.settings import FederationSettings
-from ridotto.coordinator.store import Store, StoredRecord
+from ridotto.coordinator.store import Store
 from ridotto.coordinator.vectors import VectorForm
 from ridotto.coordinator.watchers import Event, EventKind, Watchers, heard, make_event
 from ridotto.core.rng import OsRng, Rng
@@ -32,7 +33,7 @@ from ridotto.core.vector import Layout, Vector
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import StorageError
 from ridotto.rounds.record import SignedRecord
-from ridotto.rounds.service import LONGEST_WAIT_S, RECORDS_PAGE, Enrolment, FederationInfo, Inbox, RunState
+from ridotto.rounds.service import LONGEST_WAIT_S, Enrolment, FederationInfo, Inbox, RunState
 from ridotto.secagg.session import Progress
 
 RETRY_S = 1.0
@@ -84,6 +85,7 @@ class Federation:
         self.vector_bytes = self._vectors.size_bytes
         self._store = store
         self._blobs = blobs
+        self.closed = ClosedRounds(store, blobs)
         self.roster = Roster(store, settings.allowed, settings.helpers)
         self._presence = Presence(settings.presence_s)
         self._mailboxes = Mailboxes()
@@ -207,11 +209,6 @@ class Federation:
     def deltas(self, held: bytes, wanted: bytes) -> tuple[Path, ...]:
         """Return the files that lead from one model to another, see `Deltas.between`."""
         return self._conductor.deltas.between(held, wanted)
-
-    async def records(self, number: int | None = None, after: int = 0) -> list[StoredRecord]:
-        """Return signed records in order of attempts: of one round, or the next `RECORDS_PAGE` after an attempt."""
-        limit = RECORDS_PAGE if number is None else None
-        return await asyncio.to_thread(self._store.records, number, after, limit)
 
     def admit_watcher(self) -> None:
         """Refuse one more who wants to watch, if there are many."""

@@ -2,7 +2,7 @@
 
 identity.pem         the key that signs announcements and records; whoever has it is the coordinator
 coordinator.sqlite   names, log, records (`store_sql`), with its -wal and -shm
-models/ states/ sums/   large things (`blobs`)
+models/ states/ sums/ receipts/   large things (`blobs`)
 lock                 held while a coordinator runs: two writers would spoil each other's log
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import IO, Self
 
-from ridotto.coordinator.blobs import Blobs
+from ridotto.coordinator.blobs import RECEIPTS, Blobs
 from ridotto.coordinator.federation import Federation
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.store_sql import SqlStore
@@ -48,6 +48,11 @@ class CoordinatorFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def receipts(self) -> Path:
+        """Return where the receipts of attempts lie."""
+        return self.folder / RECEIPTS
 
     def federation(self, settings: FederationSettings, layout: Layout, model: Vector) -> Federation:
         """Return the federation that this folder holds; `layout` and `model` are what a new one starts from."""

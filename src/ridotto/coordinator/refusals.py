@@ -16,6 +16,7 @@ class RefusalKind(StrEnum):
     NOT_ENROLLED = "not-enrolled"
     EXCLUDED = "excluded"
     NOT_FOUND = "not-found"
+    NOT_INCLUDED = "not-included"
     NOT_ALLOWED = "not-allowed"
     TOO_SLOW = "too-slow"
     REFUSED = "refused"
@@ -35,6 +36,7 @@ _KINDS: dict[RefusalKind, tuple[int, str]] = {
     RefusalKind.NOT_ENROLLED: (403, "This key is not enrolled"),
     RefusalKind.EXCLUDED: (403, "This participant is excluded"),
     RefusalKind.NOT_FOUND: (404, "There is no such thing"),
+    RefusalKind.NOT_INCLUDED: (404, "This participant is not in the sum"),
     RefusalKind.NOT_ALLOWED: (405, "This method is not for this address"),
     RefusalKind.TOO_SLOW: (408, "The body did not arrive in time"),
     RefusalKind.REFUSED: (409, "The message is refused"),

@@ -1,4 +1,7 @@
-"""A strategy's state as bytes: named float32 arrays, and float64 where a number needs it. It stays with us."""
+"""What rounds start from: a published model, and a strategy's state as bytes.
+
+A state is named float32 arrays, and float64 where a number needs it. It stays with us.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.coordinator.blobs import Blobs, model_name
 from ridotto.core.machine import Buffer
-from ridotto.errors import StorageError
+from ridotto.core.tensors import read_model
+from ridotto.core.vector import Layout, Vector
+from ridotto.errors import DataError, StorageError
 from ridotto.learn.strategy import State
 
 _FLOAT = np.dtype("<f4")
@@ -46,3 +52,22 @@ def _read(content: bytes | _Double) -> NDArray[Any]:
     if isinstance(content, _Double):
         return np.frombuffer(content.content, _DOUBLE).astype(np.float64)
     return np.frombuffer(content, _FLOAT).astype(np.float32)
+
+
+def read_published(blobs: Blobs, sha256: bytes, layout: Layout) -> Vector:
+    """Read a published model. Raises StorageError if it is damaged, DataError if it has another layout."""
+    model, found = read_model(blobs.read(model_name(sha256), sha256))
+    if found != layout:
+        raise DataError(_difference(found, layout))
+    return model
+
+
+def _difference(stored: Layout, given: Layout) -> str:
+    """Say how two models differ, by the first parameter that does."""
+    for old, new in zip(stored.fields, given.fields, strict=False):
+        if old != new:
+            found = f"{new.name!r} {new.dtype}{list(new.shape)} instead of {old.name!r} {old.dtype}{list(old.shape)}"
+            break
+    else:
+        found = f"{len(given.fields)} parameters instead of {len(stored.fields)}"
+    return f"the model does not fit the one that this federation trains: {found}; use that model, or a new folder"

@@ -22,14 +22,15 @@ class RowKind(StrEnum):
 
     RECEIVE = "receive"
     EXPIRE = "expire"
+    SEAL = "seal"
 
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
     """Keep one input of the current attempt's machine.
 
-    seq: from 0, without gaps. now: seconds of the attempt's clock. sender: empty for EXPIRE. frame: prefix and header
-    of the message, without its attachment; empty for EXPIRE.
+    seq: from 0, without gaps. now: seconds of the attempt's clock. sender: of RECEIVE, otherwise empty. frame: prefix
+    and header of the message, without its attachment; of SEAL, a `receipts.Seal`; empty for EXPIRE.
     """
 
     seq: int
@@ -49,6 +50,29 @@ class StoredRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReceipt:
+    """Name the two files of one attempt's receipt. full, public: SHA-256, see `blobs.receipt_name`."""
+
+    attempt: int
+    round: int
+    full: bytes
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOpening:
+    """Keep what proves things about one sum that was opened.
+
+    salt: of the commitment to it. leaves: who is in it with which digest, as `receipts` encodes it.
+    """
+
+    sid: bytes
+    round: int
+    salt: bytes = field(repr=False)
+    leaves: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Participant:
     """Keep one enrolled participant. key: identity key, 32 bytes. enrolled_at: unix seconds."""
 
@@ -63,7 +87,7 @@ class Change:
 
     clear_log: drop the log and the names of the sums first: a new attempt begins. log: rows to append. sums: sid ->
     name of the blob that holds the sum now, or None if there is none any more. values: key -> new value.
-    models: SHA-256 -> round that made it.
+    models: SHA-256 -> round that made it. records, receipts, openings: of an attempt that ended.
     """
 
     clear_log: bool = False
@@ -72,6 +96,8 @@ class Change:
     values: Mapping[str, bytes] = field(default_factory=dict)
     models: Mapping[bytes, int] = field(default_factory=dict)
     records: tuple[StoredRecord, ...] = ()
+    receipts: tuple[StoredReceipt, ...] = ()
+    openings: tuple[StoredOpening, ...] = ()
 
 
 class TokenError(RidottoError):
@@ -115,6 +141,12 @@ class Store(Protocol):
     def records(self, number: int | None = None, after: int = 0, limit: int | None = None) -> list[StoredRecord]:
         """Return at most `limit` records of attempts after `after`, in order; of one round only, if it is given."""
 
+    def receipts(self, number: int | None = None) -> list[StoredReceipt]:
+        """Return receipts in order of attempts; of one round only, if it is given."""
+
+    def opening(self, sid: bytes) -> StoredOpening | None:
+        """Return what is kept of a sum that was opened, None if there is no such sum."""
+
     def commit(self, change: Change) -> None:
         """Make a change durable as a whole, or raise and change nothing."""
 
@@ -134,6 +166,8 @@ class MemoryStore:
         self._sums: dict[bytes, str] = {}
         self._models: dict[bytes, int] = {}
         self._records: dict[int, StoredRecord] = {}
+        self._receipts: dict[int, StoredReceipt] = {}
+        self._openings: dict[bytes, StoredOpening] = {}
 
     def participants(self) -> dict[str, Participant]:
         """Return who is enrolled, by name."""
@@ -184,6 +218,17 @@ class MemoryStore:
             found = [self._records[attempt] for attempt in sorted(self._records) if attempt > after]
         return [record for record in found if number in (None, record.round)][:limit]
 
+    def receipts(self, number: int | None = None) -> list[StoredReceipt]:
+        """Return receipts in order of attempts."""
+        with self._lock:
+            found = [self._receipts[attempt] for attempt in sorted(self._receipts)]
+        return [receipt for receipt in found if number in (None, receipt.round)]
+
+    def opening(self, sid: bytes) -> StoredOpening | None:
+        """Return what is kept of a sum that was opened."""
+        with self._lock:
+            return self._openings.get(sid)
+
     def commit(self, change: Change) -> None:
         """Make a change."""
         with self._lock:
@@ -199,6 +244,8 @@ class MemoryStore:
             self._values.update(change.values)
             self._models.update(change.models)
             self._records.update((record.attempt, record) for record in change.records)
+            self._receipts.update((receipt.attempt, receipt) for receipt in change.receipts)
+            self._openings.update((opening.sid, opening) for opening in change.openings)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

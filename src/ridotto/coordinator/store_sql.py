@@ -32,7 +32,17 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from ridotto.coordinator.blobs import disk_full
-from ridotto.coordinator.store import Change, LogRow, Participant, RowKind, StoredRecord, TakenError, TokenError
+from ridotto.coordinator.store import (
+    Change,
+    LogRow,
+    Participant,
+    RowKind,
+    StoredOpening,
+    StoredReceipt,
+    StoredRecord,
+    TakenError,
+    TokenError,
+)
 from ridotto.errors import StorageError
 
 SCHEMA = 1
@@ -99,6 +109,24 @@ _records = Table(
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("round", Integer, nullable=False, index=True),
     Column("body", LargeBinary, nullable=False),
+)
+
+_receipts = Table(
+    "receipts",
+    _metadata,
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, nullable=False, index=True),
+    Column("full", LargeBinary, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+)
+
+_openings = Table(
+    "openings",
+    _metadata,
+    Column("sid", LargeBinary, primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("leaves", LargeBinary, nullable=False),
 )
 
 
@@ -185,6 +213,18 @@ class SqlStore:
             query = query.where(_records.c.round == number)
         return [StoredRecord(row.attempt, row.round, row.body) for row in self._read(query)]
 
+    def receipts(self, number: int | None = None) -> list[StoredReceipt]:
+        """Return receipts in order of attempts."""
+        query = select(_receipts).order_by(_receipts.c.attempt)
+        if number is not None:
+            query = query.where(_receipts.c.round == number)
+        return [StoredReceipt(row.attempt, row.round, row.full, row.public) for row in self._read(query)]
+
+    def opening(self, sid: bytes) -> StoredOpening | None:
+        """Return what is kept of a sum that was opened."""
+        rows = self._read(select(_openings).where(_openings.c.sid == sid))
+        return next((StoredOpening(row.sid, row.round, row.salt, row.leaves) for row in rows), None)
+
     def commit(self, change: Change) -> None:
         """Make a change durable in one transaction."""
         with self._reported("write to"), self._engine.begin() as connection:
@@ -202,6 +242,12 @@ class SqlStore:
                 _put(connection, _models, digest, {"round": number})
             for record in change.records:
                 _put(connection, _records, record.attempt, {"round": record.round, "body": record.body})
+            for receipt in change.receipts:
+                files = {"full": receipt.full, "public": receipt.public}
+                _put(connection, _receipts, receipt.attempt, {"round": receipt.round, **files})
+            for opening in change.openings:
+                values = {"round": opening.round, "salt": opening.salt, "leaves": opening.leaves}
+                _put(connection, _openings, opening.sid, values)
 
     def close(self) -> None:
         """Close every connection."""

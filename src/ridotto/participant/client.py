@@ -21,7 +21,10 @@ from ridotto.core.wire import HEADER_LIMIT, digest, sentence
 from ridotto.crypto.identity import sign_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import ConfigError, MissingExtraError, PeerProtocolError, PlanError, RefusedError, UnreachableError
+from ridotto.participant.notes import NotThereError
 from ridotto.participant.patience import Clock, Patience
+from ridotto.rounds.inclusion import Inclusion
+from ridotto.rounds.receipt import LARGEST_RECEIPT
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.service import (
     FEDERATION_PATH,
@@ -31,6 +34,8 @@ from ridotto.rounds.service import (
     MESSAGES_PATH,
     MODELS_PATH,
     PARTICIPANTS_PATH,
+    PROOF_PART,
+    RECEIPT_PART,
     ROUNDS_PATH,
     Enrolment,
     FederationInfo,
@@ -208,6 +213,22 @@ class Client:
         """Fetch the signed record of round `number`; its signature is not checked here."""
         return _decoded(self._ask(_Call("GET", f"{ROUNDS_PATH}/{number}")), SignedRecord)
 
+    def receipt(self, number: int, attempt: int) -> bytes:
+        """Fetch the receipt of an attempt at round `number`, without names; nothing in it is checked here.
+
+        Raises NotThereError if there is none.
+        """
+        target = f"{ROUNDS_PATH}/{number}{RECEIPT_PART}?attempt={attempt}"
+        return bytes(self._ask(_Call("GET", target, limit_bytes=LARGEST_RECEIPT)))
+
+    def proof(self, number: int, sid: bytes) -> Inclusion:
+        """Fetch the proof that our contribution is in the sum of a session; it is not checked here.
+
+        Raises NotThereError if the coordinator says that it is not.
+        """
+        target = f"{ROUNDS_PATH}/{number}{PROOF_PART}?session={sid.hex()}"
+        return _decoded(self._ask(_Call("GET", target, signed=b"")), Inclusion)
+
     def _ask(self, call: _Call, patience_s: float | None = None) -> bytearray:
         """Send a request until it is answered with yes or no; return the body of the answer."""
         patience = Patience(self.url, self._patience_s if patience_s is None else patience_s, self._clock)
@@ -283,6 +304,8 @@ class Client:
             return AttemptOverError(f"the attempt is over: {detail}")
         if call.target.startswith((MESSAGES_PATH, MODELS_PATH)) and 400 <= answer.status < 500:
             return MessageRefusedError(f"the coordinator refuses what was asked: {detail}")
+        if answer.status == 404 and call.target.partition("?")[0].endswith((RECEIPT_PART, PROOF_PART)):
+            return NotThereError(detail)
         if answer.status == 409:
             return RefusedError(f"the coordinator at {self.url} refuses what was asked: {detail}")
         return RefusedError(

@@ -22,6 +22,7 @@ from ridotto.errors import ConfigError
 from ridotto.participant.client import PATIENCE_S, Client, normal_url
 from ridotto.participant.events import Fault, OnEvent
 from ridotto.participant.loop import Participation
+from ridotto.participant.notes import Keeper
 from ridotto.participant.state import StateFile
 from ridotto.rounds.policy import Policy
 
@@ -38,6 +39,7 @@ class Params:
     coordinator's identity key, 64 hex digits, where it is known beforehand; otherwise the key of the first contact is
     kept and no other is accepted later. patience_s: how long an unreachable coordinator is tried again. ca: PEM file
     with the certificates to trust. certificate: (certificate, key) PEM files for a TLS endpoint that asks who comes.
+    receipts: where receipts of rounds are kept, each checked; none are asked for without.
 
     Raises ConfigError if one of them can't be used.
     """
@@ -51,6 +53,7 @@ class Params:
     patience_s: float = PATIENCE_S
     ca: Path | None = None
     certificate: tuple[Path, Path] | None = None
+    receipts: Keeper | None = None
 
     def __post_init__(self) -> None:
         normal_url(self.url)
@@ -114,7 +117,15 @@ def enter(
     ):
         params.pin(state)
         participation = Participation(
-            client, name, identity, params.policy, state, layout, on_event=on_event, fault=fault
+            client,
+            name,
+            identity,
+            params.policy,
+            state,
+            layout,
+            on_event=on_event,
+            fault=fault,
+            receipts=params.receipts,
         )
         participation.start(params.token)
         yield participation

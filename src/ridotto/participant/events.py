@@ -33,6 +33,9 @@ class EventKind(StrEnum):
     LOST = "lost"
     """The round goes on, or has ended, without this participant: `reason` says why."""
 
+    RECEIPT = "receipt"
+    """The receipt of a round was checked: `reason` says what it proves about this participant's contribution."""
+
     DONE = "done"
     """All rounds are over; `reason` says why, if there were fewer than planned."""
 

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 
 from ridotto.core.machine import COORDINATOR, SELF, Buffer, Do, Effect, Finish, Send
 from ridotto.core.rng import SEED_BYTES, OsRng, Rng, SecretRng
-from ridotto.core.tensors import HEADER_LIMIT, read_model
-from ridotto.core.vector import Layout, Vector, require_finite
+from ridotto.core.tensors import HEADER_LIMIT
+from ridotto.core.vector import Layout, Vector
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import (
@@ -41,8 +41,9 @@ from ridotto.participant.client import AttemptOverError, Client, MessageRefusedE
 from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
 from ridotto.participant.models import Models
+from ridotto.participant.notes import Keeper, Notes
 from ridotto.participant.patience import Clock
-from ridotto.participant.shapes import require_same_shapes, require_same_size
+from ridotto.participant.shapes import read_same, require_same_size, require_update
 from ridotto.participant.state import Result, StateFile
 from ridotto.participant.task import Task, correction_of
 from ridotto.rounds.messages import Announce, Closed, NotTrained, Train, Trained, messages_of_all
@@ -68,7 +69,7 @@ class Participation:
 
     client: speaks to the coordinator. name: the participant's. policy: the data holder's floor. state: survives kills.
     layout: of the model that is trained here. rng: draws the seeds of attempts; secret. on_event: watches.
-    fault: for demonstrations.
+    fault: for demonstrations. receipts: takes notes for the receipts of rounds, and checks them.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Participation:
         clock: Clock | None = None,
         on_event: OnEvent | None = None,
         fault: Fault | None = None,
+        receipts: Keeper | None = None,
     ) -> None:
         self.reports: list[RoundReport] = []
         self.name = name
@@ -98,6 +100,7 @@ class Participation:
         self._clock = clock or Clock()
         self._on_event = on_event or (lambda event: None)
         self._fault = fault
+        self._notes = Notes(name, receipts)
         self._codec = Codec(*messages_of_all())
         self._coordinator = b""
         self._rounds = 0
@@ -155,7 +158,7 @@ class Participation:
         if self._machine is None or self._task is None or self._plan is None:
             raise LocalProtocolError("an update was handed in and no round asks for one")
         try:
-            self._check(update, examples)
+            require_update(update, examples, self._layout)
         except DataError as error:
             self.decline(f"training failed: {type(error).__name__}")
             raise
@@ -233,7 +236,17 @@ class Participation:
             spent = self._clock.monotonic() - began
             if spent < SHORTEST_POLL_S:
                 self._clock.sleep(SHORTEST_POLL_S - spent)
+        self._check_receipts(inbox)
         return inbox
+
+    def _check_receipts(self, inbox: Inbox) -> None:
+        over = inbox.attempt if inbox.state is RunState.RUNNING else inbox.attempt + 1
+        try:
+            for event in self._notes.check(self._client, self._coordinator, over):
+                self._on_event(event)
+        except RidottoError:
+            self.decline("a receipt of an earlier round could not be checked", patience_s=0)
+            raise
 
     def _receive(self, frames: tuple[bytes, ...]) -> None:
         """Write frames down, then act on them; what comes after the end of an attempt is counted only."""
@@ -276,6 +289,7 @@ class Participation:
                     return
                 self._replaying = replay and place < len(frames)
                 message, _ = self._codec.decode(frame, COORDINATOR)
+                self._notes.heard(message)
                 if isinstance(message, Announce):
                     self._round, self._plan = message.session.round, message.plan
                 self._carry_out(self._machine.receive(COORDINATOR, message, self._clock.wall()))
@@ -283,8 +297,10 @@ class Participation:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(_, message, attachment) if not self._replaying:
-                    self._send(message, attachment)
+                case Send(_, message, attachment):
+                    self._notes.said(message)
+                    if not self._replaying:
+                        self._send(message, attachment)
                 case Do(Train() as train):
                     self._begin_training(train)
                 case Finish(result, error):
@@ -325,19 +341,7 @@ class Participation:
 
     def _fetch(self, sha256: bytes) -> Vector:
         body = self._models.fetch(sha256, keep=self._plan is not None and self._plan.download_bits is not None)
-        try:
-            vector, layout = read_model(body)
-            require_finite(vector, layout)
-        except DataError as error:
-            raise PeerProtocolError(COORDINATOR, f"its model can't be used: {error}") from error
-        require_same_shapes(layout, self._layout)
-        return vector
-
-    def _check(self, update: Vector, examples: int) -> None:
-        if examples < 1:
-            raise DataError("there are no examples to train on; a participant without data can't take part")
-        self._layout.check(update)
-        require_finite(update, self._layout)
+        return read_same(body, self._layout)
 
     @contextmanager
     def _attempt_guard(self) -> Iterator[None]:
@@ -371,6 +375,7 @@ class Participation:
     def _end(self, outcome: EventKind, reason: str) -> None:
         """Forget the attempt and everything secret about it."""
         self._machine = self._train = self._task = None
+        self._notes.end(self._attempt)
         self._state.end(self._seen)
         traffic = self._client.traffic
         sent, received = traffic.sent_bytes - self._counted[0], traffic.received_bytes - self._counted[1]

@@ -20,6 +20,7 @@ from ridotto.participant.client import PATIENCE_S
 from ridotto.participant.enter import Params, enter
 from ridotto.participant.events import Spent
 from ridotto.participant.loop import Participation
+from ridotto.participant.notes import Keeper
 from ridotto.rounds.policy import Policy
 
 Examples = int | Callable[[], int]
@@ -75,6 +76,7 @@ def rounds(
     patience_s: float = PATIENCE_S,
     ca: Path | None = None,
     certificate: tuple[Path, Path] | None = None,
+    receipts: Keeper | None = None,
 ) -> Iterator[Round]:
     """Take part in a federation's rounds: each pass through the loop trains the federation's model in place.
 
@@ -96,7 +98,7 @@ def rounds(
     >>> epoch == 2, epoch.number, epoch.rounds
     (True, 3, 20)
     """
-    params = Params(url, name, state, policy or Policy(), token, coordinator, patience_s, ca, certificate)
+    params = Params(url, name, state, policy or Policy(), token, coordinator, patience_s, ca, certificate, receipts)
     adapter = adapt(model)
     if not callable(examples):
         require_examples(examples)

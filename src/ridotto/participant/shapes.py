@@ -1,9 +1,11 @@
-"""Whether the federation's model is the one that is trained here."""
+"""Whether the federation's model is the one that is trained here, and an update is one of it."""
 
 from __future__ import annotations
 
-from ridotto.core.vector import Layout
-from ridotto.errors import DataError
+from ridotto.core.machine import COORDINATOR, Buffer
+from ridotto.core.tensors import read_model
+from ridotto.core.vector import Layout, Vector, require_finite
+from ridotto.errors import DataError, PeerProtocolError
 
 SHOWN = 8
 """Parameters that a sentence names at most."""
@@ -44,3 +46,25 @@ def require_same_size(theirs: int, ours: Layout) -> None:
         raise DataError(
             f"the federation's model has {theirs:,} numbers and this one has {ours.length:,} ({shapes}{more}): {REMEDY}"
         )
+
+
+def read_same(file: Buffer, ours: Layout) -> Vector:
+    """Return the numbers of a model file, float32, shape (d,).
+
+    Raises PeerProtocolError if it is none, or has NaN; DataError as `require_same_shapes` does.
+    """
+    try:
+        vector, layout = read_model(file)
+        require_finite(vector, layout)
+    except DataError as error:
+        raise PeerProtocolError(COORDINATOR, f"its model can't be used: {error}") from error
+    require_same_shapes(layout, ours)
+    return vector
+
+
+def require_update(update: Vector, examples: int, ours: Layout) -> None:
+    """Refuse what is no update of the model that is trained here. Raises DataError."""
+    if examples < 1:
+        raise DataError("there are no examples to train on; a participant without data can't take part")
+    ours.check(update)
+    require_finite(update, ours)

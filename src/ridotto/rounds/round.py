@@ -15,6 +15,8 @@ round fails when no session was opened.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Machine, Publish, Send
@@ -78,6 +80,11 @@ class CoordinatorRound:
         self._serving = {sid: _helpers_in(session) for sid, session in self._sessions.items()}
         self._closed: dict[bytes, SessionRecord] = {}
         self._started = 0.0
+
+    @property
+    def sessions(self) -> Mapping[bytes, Session]:
+        """Return the attempt's sessions by their sid."""
+        return self._sessions
 
     def start(self, now: float) -> list[Effect]:
         """Announce every session to its members and begin to wait."""

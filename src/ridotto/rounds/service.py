@@ -8,6 +8,8 @@
     GET  /v1/models/{sha256}?from={sha256}  -> deltas, or safetensors                     anyone
     GET  /v1/rounds?after=A                 -> SignedRecords of the next attempts (JSON)  anyone
     GET  /v1/rounds/{number}                -> SignedRecord of its last attempt (JSON)    anyone
+    GET  /v1/rounds/{number}/receipt?attempt=A     -> SignedReceipt without names (JSON)  anyone
+    GET  /v1/rounds/{number}/proof?session={sid}   -> Inclusion, one's own (JSON)         signed, enrolled
     GET  /v1/events                         -> server-sent events (JSON)                  anyone
     GET  /v1/health                         -> {"status": "ok"}                           anyone
 
@@ -33,6 +35,8 @@ INBOX_PATH = "/v1/inbox"
 MESSAGES_PATH = "/v1/messages"
 MODELS_PATH = "/v1/models"
 ROUNDS_PATH = "/v1/rounds"
+RECEIPT_PART = "/receipt"
+PROOF_PART = "/proof"
 EVENTS_PATH = "/v1/events"
 HEALTH_PATH = "/v1/health"
 

@@ -215,14 +215,17 @@ class Vault:
             raise LocalProtocolError(f"{self.plan.protocol_name} has no committee that takes masks off")
         return seated.open(task)
 
+    def opened(self, sid: bytes) -> IntVector:
+        """Return a sum that was opened and holds, dtype `container(bits)`, shape (pipeline.length,)."""
+        seated = self._seated
+        return self.sums[sid] if seated is None else seated.opened(sid)
+
     def apply(self, task: Apply) -> Applied:
         """Make the next model from the sums of the sessions that were opened, and forget the sums.
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """
-        seated = self._seated
-        totals = {sid: self.sums[sid] if seated is None else seated.opened(sid) for sid in task.sids}
-        applied = self.apply_totals(totals, task.round, task.seed)
+        applied = self.apply_totals({sid: self.opened(sid) for sid in task.sids}, task.round, task.seed)
         self.forget()
         return applied
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ridotto.core.machine import COORDINATOR
 from ridotto.core.wire import sentence
 from ridotto.crypto.seal import SignatureError, verify
 from ridotto.errors import PeerProtocolError, PlanError
+from ridotto.rounds.inclusion import Contributed
+from ridotto.rounds.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
 from ridotto.rounds.record import SessionRecord, SignedRecord
 from ridotto.secagg.session import CommitteeSession, Session, session_id
 from ridotto.trust.committees import check_drawn, committee_sentences
-from ridotto.trust.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
+from ridotto.trust.own import own_sentence
 
 _SESSIONS: msgspec.msgpack.Decoder[Session] = msgspec.msgpack.Decoder(Session | CommitteeSession)
 
@@ -25,11 +29,11 @@ NOT_PROVED = (
 )
 
 
-def audit(data: bytes, coordinator: bytes | None = None) -> list[str]:
+def audit(data: bytes, coordinator: bytes | None = None, own: Sequence[Contributed] = ()) -> list[str]:
     """Check everything in a receipt and return sentences: what it proves first, then what it does not.
 
     data: as `encode_receipt` wrote it. coordinator: the key (32 bytes) that should have signed it, as the caller knows
-    it from elsewhere.
+    it from elsewhere. own: what participants kept of this attempt, with the proofs that they got.
     Raises DataError if this is no receipt, PeerProtocolError if anything in it does not hold.
     """
     signed = decode_receipt(data)
@@ -38,7 +42,10 @@ def audit(data: bytes, coordinator: bytes | None = None) -> list[str]:
     sessions = _sessions(signed)
     for place, receipt in enumerate(signed.receipt.sums):
         said += _sum_sentences(receipt, sessions[place] if sessions else None, signed.record)
-    return [*said, *_privacy_sentences(signed.record), *NOT_PROVED]
+    of_own = [own_sentence(signed.receipt, one) for one in own]
+    said += [one for one, kept in zip(of_own, own, strict=True) if kept.inclusion is not None]
+    denied = [one for one, kept in zip(of_own, own, strict=True) if kept.inclusion is None]
+    return [*said, *_privacy_sentences(signed.record), *denied, *NOT_PROVED]
 
 
 def _signature_sentences(signed: SignedReceipt, coordinator: bytes | None) -> list[str]:

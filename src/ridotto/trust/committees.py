@@ -12,6 +12,7 @@ from ridotto.core.machine import COORDINATOR
 from ridotto.core.wire import Bytes32, Part, digest
 from ridotto.crypto.seal import verify
 from ridotto.errors import PeerProtocolError, PlanError, ProtocolError
+from ridotto.rounds.receipt import CommitteeSignatures, SumReceipt
 from ridotto.secagg.committee import CommitteeSetup
 from ridotto.secagg.committee import binding as committee_binding
 from ridotto.secagg.committee import drawn as committee_drawn
@@ -24,7 +25,6 @@ from ridotto.secagg.oneshot import binding as oneshot_binding
 from ridotto.secagg.oneshot import drawn as oneshot_drawn
 from ridotto.secagg.oneshot import setup as oneshot_setup
 from ridotto.secagg.session import CommitteeSession, Member, Session
-from ridotto.trust.receipt import CommitteeSignatures, SumReceipt
 
 SeatName = Annotated[str, msgspec.Meta(max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*(/member)?\Z")]
 """A member's name: one that nobody can be enrolled under, where it is a participant's seat."""

@@ -15,14 +15,17 @@ from typing import Annotated
 import msgspec
 
 from ridotto.core.machine import COORDINATOR
-from ridotto.core.wire import Bytes32, Message
-from ridotto.errors import LocalProtocolError, PeerProtocolError
+from ridotto.core.wire import Bytes32, Count, Message, Name, Text, sentence
+from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
+from ridotto.rounds.receipt import Hex32, Receipt, SumReceipt
 from ridotto.secagg.binding import number
 from ridotto.secagg.committee_roles.agreement import set_leaves
 from ridotto.secagg.committee_roles.merkle import check_proof, merkle_proof
 from ridotto.secagg.messages import LARGEST_GROUP, Index
-from ridotto.secagg.session import Session, index_of, session_id
-from ridotto.trust.receipt import Receipt, SumReceipt
+from ridotto.secagg.session import CommitteeSession, Session, index_of, session_id
+
+LARGEST_CONTRIBUTED = 4 << 20
+"""Bytes: a session of `LARGEST_GROUP` members takes a quarter of it."""
 
 
 class Inclusion(Message, frozen=True):
@@ -31,6 +34,38 @@ class Inclusion(Message, frozen=True):
     sid: Bytes32
     index: Index
     proof: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=LARGEST_GROUP.bit_length())]
+
+
+class Contributed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep what one participant needs to check a receipt against: a note first, and with the answer a proof.
+
+    session: as it was shown. contribution: SHA-256 of what was sent. model: the one that the coordinator said came out;
+    None if it said nothing, because the participant left or was late. inclusion: the proof. denied: what the
+    coordinator said in place of a proof.
+    """
+
+    name: Name
+    attempt: Count
+    session: Session | CommitteeSession
+    contribution: Hex32
+    model: Hex32 | None = None
+    inclusion: Inclusion | None = None
+    denied: Text = ""
+
+
+def encode_contributed(own: Contributed) -> bytes:
+    """Return what a participant keeps as JSON. It names everybody in the session."""
+    return msgspec.json.format(msgspec.json.encode(own), indent=1)
+
+
+def decode_contributed(data: bytes) -> Contributed:
+    """Read what a participant kept. Raises DataError if it is no such thing, or too long."""
+    if len(data) > LARGEST_CONTRIBUTED:
+        raise DataError(f"a participant's proof has at most {LARGEST_CONTRIBUTED} bytes, not {len(data)}")
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise DataError(f"this is not a participant's proof: {sentence(error)}") from error
 
 
 def prove_inclusion(sid: bytes, digests: Mapping[int, bytes], participant: int) -> Inclusion:
@@ -60,3 +95,6 @@ def check_inclusion(receipt: Receipt, session: Session, me: str, contribution: b
     leaf = number(index_of(session, me)) + contribution
     check_proof(bytes.fromhex(found.root), leaf, proof.index, found.count, proof.proof, COORDINATOR)
     return found
+
+
+_DECODER = msgspec.json.Decoder(Contributed)

@@ -22,7 +22,7 @@ import msgspec
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.machine import COORDINATOR
 from ridotto.core.packing import pack
-from ridotto.core.wire import Bytes32, Count, Name, digest
+from ridotto.core.wire import Bytes32, Count, Name, digest, sentence
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.rounds.record import SignedRecord
@@ -39,6 +39,8 @@ LARGEST_RECEIPT = 64 << 20
 """Bytes: a thousand sessions of a thousand participants each, names included."""
 
 MOST_SUMS = 10_000
+
+SALT_BYTES = 32
 
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A key or a SHA-256 in hexadecimal."""
@@ -124,11 +126,13 @@ class OpenedSum:
 def commit_sum(total: IntVector, bits: int, salt: bytes) -> bytes:
     """Commit to an opened sum: SHA-256 of domain, salt and packed sum, 32 bytes.
 
-    total: elements mod 2^bits. salt: 32 secret bytes, for this sum alone; kept by the coordinator.
+    total: dtype `container(bits)`; only its value mod 2^bits counts. salt: 32 secret bytes, for this sum alone; kept by
+    the coordinator.
     """
-    if len(salt) != 32:
-        raise LocalProtocolError(f"a salt has 32 bytes, not {len(salt)}")
-    return digest(SUM_DOMAIN + salt + bytes(pack(total, bits)))
+    if len(salt) != SALT_BYTES:
+        raise LocalProtocolError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+    reduced = total if bits == 8 * total.itemsize else total & total.dtype.type((1 << bits) - 1)
+    return digest(b"".join((SUM_DOMAIN, salt, pack(reduced, bits))))
 
 
 def check_sum(receipt: SumReceipt, total: IntVector, bits: int, salt: bytes) -> None:
@@ -185,7 +189,7 @@ def decode_receipt(data: bytes) -> SignedReceipt:
     try:
         return _DECODER.decode(data)
     except (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise DataError(f"this is not a receipt: {error}") from error
+        raise DataError(f"this is not a receipt: {sentence(error)}") from error
 
 
 def _sum_receipt(one: OpenedSum) -> SumReceipt:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ridotto.core.wire import digest
-from ridotto.errors import LocalProtocolError, PeerProtocolError
-from ridotto.trust.inclusion import Inclusion, check_inclusion, prove_inclusion
-from ridotto.trust.receipt import without_names
+from ridotto.errors import DataError, LocalProtocolError, PeerProtocolError, RidottoError
+from ridotto.rounds.inclusion import (
+    LARGEST_CONTRIBUTED,
+    Contributed,
+    Inclusion,
+    check_inclusion,
+    decode_contributed,
+    encode_contributed,
+    prove_inclusion,
+)
+from ridotto.rounds.receipt import without_names
+from ridotto.secagg.session import session_id
 from tests.trust.world import CLOSED, SIGNED
 
 RECEIPT = without_names(SIGNED).receipt
@@ -74,3 +85,45 @@ def test_receipts_of_another_session_plan_or_model_are_refused() -> None:
         check_inclusion(RECEIPT, SESSION, "p001", DIGESTS[1], replace(proof, sid=b"x" * 32))
     with pytest.raises(PeerProtocolError, match="another plan or model"):
         check_inclusion(replace(RECEIPT, plan="0" * 64), SESSION, "p001", DIGESTS[1], proof)
+
+
+OWN = Contributed(
+    name="p001", attempt=2, session=SESSION, contribution=DIGESTS[1].hex(), model="0" * 64, inclusion=proof_of(1)
+)
+ENCODED = encode_contributed(OWN)
+
+
+def test_what_a_participant_keeps_survives_its_encoding() -> None:
+    assert decode_contributed(ENCODED) == OWN
+    assert session_id(decode_contributed(ENCODED).session) == SID
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"null", b"[" * 100_000, ENCODED.replace(b"p001", b"\\u001b[2J", 1)])
+def test_what_is_none_of_it_is_refused_in_one_line(data: bytes) -> None:
+    with pytest.raises(DataError, match="not a participant's proof") as refused:
+        decode_contributed(data)
+    assert str(refused.value).isprintable()
+
+
+def test_long_files_are_refused_before_they_are_read() -> None:
+    with pytest.raises(DataError, match="at most"):
+        decode_contributed(bytes(LARGEST_CONTRIBUTED + 1))
+
+
+@given(place=st.integers(0, len(ENCODED) - 1), flip=st.integers(1, 255))
+def test_fuzz_any_changed_byte_is_refused_or_harmless(place: int, flip: int) -> None:
+    """Nothing but our errors comes out; and what passes proves the same, or nothing at all."""
+    data = bytearray(ENCODED)
+    data[place] ^= flip
+    try:
+        own = decode_contributed(bytes(data))
+        assert own.inclusion is not None
+        check_inclusion(RECEIPT, own.session, own.name, bytes.fromhex(own.contribution), own.inclusion)
+    except RidottoError:
+        return
+    assert (own.session, own.name, own.contribution, own.inclusion) == (
+        OWN.session,
+        OWN.name,
+        OWN.contribution,
+        OWN.inclusion,
+    )
