@@ -7,6 +7,7 @@ import dataclasses
 import os
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -45,6 +46,7 @@ from tests.coordinator.bench import (
     rng_of,
     update_of,
 )
+from tests.coordinator.test_committee import HELPERS, served_plan
 from tests.coordinator.test_restart import NAMES, STEPS, Scene
 
 
@@ -56,6 +58,7 @@ PLANS = {
     "ideal": ideal_plan(),
     "pairwise": make_plan(),
     "oneshot": make_plan(protocol=Oneshot(corrupt=0.0), i_know=(Risk.SMALL_COHORT,)),
+    "committee": served_plan(),
 }
 
 POLICY = Policy(
@@ -85,9 +88,10 @@ class Remembering(Mini):
         return await self.client.get(target, headers=authorization(self.name, "GET", target, b""))
 
 
-async def run_all(client: httpx.AsyncClient, **dies_before: str) -> list[Remembering]:
+async def run_all(client: httpx.AsyncClient, helpers: Iterable[str] = (), **dies_before: str) -> list[Remembering]:
     minis = [Remembering(name, client, dies_before.get(name, "")) for name in NAMES]
-    await asyncio.gather(*(mini.run() for mini in minis))
+    serving = [Mini(name, client, serves=True, policy=POLICY) for name in helpers]
+    await asyncio.gather(*(mini.run() for mini in [*minis, *serving]))
     return minis
 
 
@@ -109,7 +113,7 @@ def files(folder: Path, form: str) -> list[Path]:
 @pytest.mark.parametrize("protocol", PLANS)
 async def test_every_round_has_a_receipt_and_everybody_in_the_sum_a_proof(protocol: str, tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path, make_settings(PLANS[protocol], rounds=2))) as client:
-        minis = await run_all(client)
+        minis = await run_all(client, HELPERS if protocol == "committee" else ())
         for number in (1, 2):
             data = await receipt_of(client, number)
             said = audit(data, COORDINATOR_KEY.public)
@@ -131,10 +135,11 @@ async def test_every_round_has_a_receipt_and_everybody_in_the_sum_a_proof(protoc
 @pytest.mark.parametrize("protocol", PLANS)
 async def test_what_is_published_names_no_participant_but_seats(protocol: str, tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path, make_settings(PLANS[protocol]))) as client:
-        await run_all(client)
+        await run_all(client, HELPERS if protocol == "committee" else ())
         signed = decode_receipt(await receipt_of(client))
     assert (signed.record, signed.sessions) == (None, ())
-    assert all((one.committee is not None) == (protocol == "oneshot") for one in signed.receipt.sums)
+    seated = protocol in ("oneshot", "committee")
+    assert all((one.committee is not None) == seated for one in signed.receipt.sums)
 
 
 async def test_who_is_not_in_the_sum_is_told_so_and_gets_nobody_elses_proof(tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ class Honest(Scene):
         self.digests: dict[str, bytes] = {}
         self.seals: defaultdict[bytes, set[Seal]] = defaultdict(set)
         super().__init__(folder, make_settings(plan))
-        self.machines = {
+        self.machines |= {
             name: ParticipantRound(name, identity(name), POLICY, COORDINATOR_KEY.public, rng_of(name), serving=OsRng())
             for name in NAMES
         }
@@ -239,7 +244,7 @@ class Honest(Scene):
             message = getattr(effect, "message", None)
             if isinstance(message, Attached):
                 self.digests[name] = message.digest
-        if machine._announce is not None:
+        if name in NAMES and machine._announce is not None:
             self.sessions[name] = machine._announce.session
         super()._carry_out(name, machine, effects)
 

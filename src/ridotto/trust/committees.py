@@ -89,7 +89,7 @@ def committee_sentences(receipt: SumReceipt) -> list[str]:
 
 
 def check_drawn(receipt: SumReceipt, session: CommitteeSession) -> None:
-    """Return if a sum's committee is the one that its session draws from its own members.
+    """Return if a sum's committee is the one that its session draws from its helpers or members.
 
     Raises PeerProtocolError, blaming the coordinator, if not.
     """
@@ -102,7 +102,7 @@ def check_drawn(receipt: SumReceipt, session: CommitteeSession) -> None:
     except PlanError as error:
         raise _refuse(f"no committee can be drawn from its session: {error}") from error
     if receipt.committee is None or receipt.committee.layout != layout:
-        raise _refuse("its committee is not the one that its session draws from its members")
+        raise _refuse("its committee is not the one that its session draws")
 
 
 def _rule(protocol: str, layout: bytes) -> Rule:
