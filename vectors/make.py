@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from vectors import committee, oneshot
+from vectors import committee, ideal, oneshot, pairwise
 
 FOLDER = Path(__file__).parent
-BUILDERS = {"committee.json": committee.build, "oneshot.json": oneshot.build}
+BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
+    "ideal.json": ideal.build,
+    "ideal-sparse.json": partial(ideal.build, sparse=True),
+    "pairwise.json": pairwise.build,
+    "pairwise-sparse.json": partial(pairwise.build, pairwise.SPARSE),
+    "committee.json": committee.build,
+    "oneshot.json": oneshot.build,
+}
 
 
 def text(built: dict[str, object]) -> str:
