@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from vectors import committee, ideal, oneshot, pairwise
+from vectors import committee, crypto, encoding, ideal, oneshot, pairwise
 
 FOLDER = Path(__file__).parent
 BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
@@ -17,6 +17,8 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "pairwise-sparse.json": partial(pairwise.build, pairwise.SPARSE),
     "committee.json": committee.build,
     "oneshot.json": oneshot.build,
+    "crypto.json": crypto.build,
+    "encoding.json": encoding.build,
 }
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.vectors import plain
+from tests.vectors.files import load
 
-FOLDER = Path(__file__).resolve().parents[2] / "vectors"
 FILES = ("pairwise.json", "pairwise-sparse.json")
-
-
-def load(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
-    return found
 
 
 def said(file: dict[str, Any], kind: str) -> dict[int, list[Any]]:

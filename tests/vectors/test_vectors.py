@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,12 @@ from ridotto.core.wire import PREFIX, digest
 from ridotto.errors import PeerProtocolError
 from ridotto.secagg.committee.messages import MASK_MESSAGES
 from ridotto.secagg.protocols import PROTOCOLS
+from tests.vectors.files import load
 from vectors import committee, ideal, oneshot, pairwise
 from vectors.make import BUILDERS, FOLDER, text
 from vectors.recording import Recording
 
-FILES = {name: json.loads((FOLDER / name).read_text(encoding="utf-8")) for name in BUILDERS}
+FILES = {name: load(name) for name in BUILDERS}
 RECORDINGS: dict[str, Recording] = {
     "ideal.json": ideal.record(False)[0],
     "ideal-sparse.json": ideal.record(True)[0],
