@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from vectors import committee, crypto, encoding, ideal, oneshot, pairwise
+from vectors import committee, crypto, encoding, ideal, oneshot, pairwise, rounds
 
 FOLDER = Path(__file__).parent
 BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
@@ -19,6 +19,7 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "oneshot.json": oneshot.build,
     "crypto.json": crypto.build,
     "encoding.json": encoding.build,
+    "rounds.json": rounds.build,
 }
 
 
