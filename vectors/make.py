@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from vectors import committee, crypto, encoding, ideal, oneshot, pairwise, rounds
+from vectors import committee, crypto, encoding, http, ideal, oneshot, pairwise, receipts, rounds
 
 FOLDER = Path(__file__).parent
 BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
@@ -20,6 +20,8 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "crypto.json": crypto.build,
     "encoding.json": encoding.build,
     "rounds.json": rounds.build,
+    "http.json": http.build,
+    "receipts.json": receipts.build,
 }
 
 

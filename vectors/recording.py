@@ -26,11 +26,12 @@ class Recording:
     loses: Callable[[Envelope], bool] = lambda _: False
     sent: list[tuple[Envelope, list[str]]] = field(default_factory=list)
     finished: dict[str, Any] = field(default_factory=dict)
+    published: list[Any] = field(default_factory=list)
 
     def run(self, names: Iterable[str], perform: Perform) -> None:
         """Run the session to its end."""
         router = Router({name: self.make(name) for name in names}, perform, self._link)
-        self.finished = router.run()
+        self.finished, self.published = router.run(), router.published
         if router.refusals or self.finished[COORDINATOR].error is not None:
             raise RuntimeError("the session that is recorded is not an honest one")
 
