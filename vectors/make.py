@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from vectors import committee, crypto, encoding, http, ideal, oneshot, pairwise, receipts, rounds
+
+
+def xaynet() -> dict[str, object]:
+    """Return everything that is in xaynet.json. Needs the extra `xaynet`."""
+    return import_module("vectors.xaynet").build()  # type: ignore[no-any-return]
+
 
 FOLDER = Path(__file__).parent
 BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
@@ -22,6 +29,7 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "rounds.json": rounds.build,
     "http.json": http.build,
     "receipts.json": receipts.build,
+    "xaynet.json": xaynet,
 }
 
 

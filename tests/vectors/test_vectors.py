@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def with_lie(name: str, row: dict[str, Any]) -> bytes:
     return bytes.fromhex(row["prefix"]) + body + attachment
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "xaynet.json" or find_spec("nacl")])
 def test_the_files_are_as_the_code_makes_them(name: str) -> None:
     """If this fails, a message, derivation or refusal has changed: other implementations will disagree."""
     assert (FOLDER / name).read_text(encoding="utf-8") == text(BUILDERS[name]())
