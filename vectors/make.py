@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from vectors import committee, crypto, encoding, http, ideal, oneshot, pairwise, receipts, rounds
+from vectors import committee, compression, crypto, encoding, http, ideal, oneshot, pairwise, receipts, rounds
 
 
 def xaynet() -> dict[str, object]:
@@ -26,6 +26,7 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "oneshot.json": oneshot.build,
     "crypto.json": crypto.build,
     "encoding.json": encoding.build,
+    "compression.json": compression.build,
     "rounds.json": rounds.build,
     "http.json": http.build,
     "receipts.json": receipts.build,
