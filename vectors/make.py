@@ -8,7 +8,21 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from vectors import committee, compression, crypto, encoding, http, ideal, oneshot, pairwise, receipts, rounds
+from vectors import (
+    committee,
+    compression,
+    crypto,
+    encoding,
+    http,
+    ideal,
+    inference,
+    oneshot,
+    pairwise,
+    receipts,
+    rounds,
+)
+
+FOLDER = Path(__file__).parent
 
 
 def xaynet() -> dict[str, object]:
@@ -16,7 +30,6 @@ def xaynet() -> dict[str, object]:
     return import_module("vectors.xaynet").build()  # type: ignore[no-any-return]
 
 
-FOLDER = Path(__file__).parent
 BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "ideal.json": ideal.build,
     "ideal-sparse.json": partial(ideal.build, sparse=True),
@@ -30,6 +43,7 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "rounds.json": rounds.build,
     "http.json": http.build,
     "receipts.json": receipts.build,
+    "inference.json": inference.build,
     "xaynet.json": xaynet,
 }
 
