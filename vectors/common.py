@@ -1,4 +1,4 @@
-"""What the vectors of both protocols with a committee share: keys, a session, and what everybody refuses."""
+"""What the vectors of several protocols share: keys, a session, and what everybody with a committee refuses."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Recording:
                 "from": one.sender,
                 "to": receivers,
                 "kind": type(one.message).__name__,
-                **({"at": one.at} if one.at else {}),
+                **({"time": one.at} if one.at else {}),
                 "header": self.codec.header(one.message).hex(),
                 **_attachment(one),
             }

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
+import msgspec
 import pytest
 
 from ridotto.core.machine import COORDINATOR, Machine
-from ridotto.core.wire import PREFIX, digest
+from ridotto.core.wire import PREFIX, VERSION, digest
 from ridotto.errors import PeerProtocolError
 from ridotto.secagg.committee.messages import MASK_MESSAGES
 from ridotto.secagg.protocols import PROTOCOLS
@@ -43,8 +44,8 @@ def frame_of(name: str, number: int) -> bytes:
 def receive(name: str, machine: Machine, number: int, now: float) -> float:
     """Give a machine one message of a file, and tell it first that time has passed."""
     row = FILES[name]["messages"][number]
-    if row.get("at", 0.0) > now:
-        now = row["at"]
+    if row.get("time", 0.0) > now:
+        now = row["time"]
         machine.expire(now)
     machine.receive(row["from"], RECORDINGS[name].codec.decode(frame_of(name, number), row["from"])[0], now)
     return now
@@ -56,8 +57,8 @@ def deliver(name: str, machine: Machine, to: str, first: int, last: int, now: fl
     for number in range(first, last):
         if to in messages[number]["to"]:
             now = receive(name, machine, number, now)
-        elif messages[number].get("at", 0.0) > now:
-            now = messages[number]["at"]
+        elif messages[number].get("time", 0.0) > now:
+            now = messages[number]["time"]
             machine.expire(now)
     return now
 
@@ -110,6 +111,25 @@ def test_every_refusal_is_refused_and_the_honest_messages_taken_after_it(name: s
             machine.receive(sender, recording.codec.decode(with_lie(name, row), sender)[0], now)
         assert (refused.value.peer, refused.value.why) == (row["blames"], row["why"]), row["name"]
         deliver(name, machine, to, come, row["message"] + 1, now)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_message_without_its_last_fields_is_refused(name: str) -> None:
+    """Also where the class has a default for them: then the machine sees that they are not what they should be."""
+    recording, seen = RECORDINGS[name], set()
+    for number, row in enumerate(FILES[name]["messages"]):
+        if row["kind"] in seen:
+            continue
+        seen.add(row["kind"])
+        frame, to = frame_of(name, number), row["to"][0]
+        length = PREFIX.size + PREFIX.unpack(frame[: PREFIX.size])[1]
+        fields = msgspec.msgpack.decode(frame[PREFIX.size : length])
+        for left in range(len(fields)):
+            header = msgspec.msgpack.encode(fields[:left])
+            lie = PREFIX.pack(VERSION, len(header)) + header + frame[length:]
+            machine, now = recording.replayed(to, number)
+            with pytest.raises(PeerProtocolError):
+                machine.receive(row["from"], recording.codec.decode(lie, row["from"])[0], now)
 
 
 @pytest.mark.parametrize("name", ["pairwise.json", "committee.json", "oneshot.json"])
