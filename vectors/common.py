@@ -1,4 +1,4 @@
-"""What the vectors of both protocols with a committee share: keys, a session, and what everybody refuses."""
+"""What the vectors of several protocols share: keys, a session, and what everybody with a committee refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ridotto.secagg.committee_roles.agreement import set_leaves, set_root
 from ridotto.secagg.committee_roles.merkle import merkle_proof
 from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.session import Member, Session
-from vectors.recording import Recording
+from vectors.recording import Recording, malformed
 
 PARTICIPANTS = ("p0", "p1", "p2")
 BITS, ENTRIES = 20, 5
@@ -139,19 +139,8 @@ def shared_refusals(recording: Recording, kinds: Kinds, members: tuple[str, ...]
         ("release without a signature", release, COORDINATOR, lambda m: replace(m, signature=bytes(64))),
     ]
     rows = [recording.refusal(*case) for case in cases]
-    return rows + _malformed(recording, book, someone)
-
-
-def _malformed(recording: Recording, number: int, to: str) -> list[dict[str, object]]:
-    frame = recording.codec.header(recording.sent[number][0].message)
-    cases = {
-        "another version": b"\x02" + frame[1:],
-        "a frame that is cut off": frame[:-1],
-        "bytes behind the frame": frame + b"\x00",
-        "an unknown message": frame.replace(b"MemberBook", b"MemberLook"),
-        "an empty frame": b"",
-    }
-    return [recording.refusal(name, number, to, lie) for name, lie in cases.items()]
+    frames = malformed(recording.codec.header(recording.sent[book][0].message), "MemberBook")
+    return rows + [recording.refusal(name, book, someone, lie) for name, lie in frames.items()]
 
 
 def _other_key(message: Any) -> Message:

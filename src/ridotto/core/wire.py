@@ -6,8 +6,9 @@ A frame is
 
 The header is MessagePack: an array whose first element is the message's type and whose others are its fields
 in the order of the class. Unknown types, unknown or missing fields, wrong types and lengths over their limits
-are refused. An attachment is the bytes of one large vector; the header names it by SHA-256 and length, so that
-it can be checked, sent again and left out of logs. Messages without one must have none.
+are refused; fields with a default may be missing, at the end of an array. An attachment is the bytes of one large
+vector; the header names it by SHA-256 and length, so that it can be checked, sent again and left out of logs. Messages
+without one must have none.
 
 The encoding is deterministic: the same message gives the same bytes, on every platform, so it can be hashed
 and signed.
