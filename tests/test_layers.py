@@ -57,7 +57,7 @@ HOMES = {
     "onnx": "infer/from_onnx.py",
     "httpx": "participant/",
     "starlette": "coordinator/",
-    "granian": "coordinator/",
+    "granian": "coordinator/serve.py",
     "sqlalchemy": "coordinator/store_sql.py",
     "dp_accounting": "privacy/account/library.py",
     "pandas": "simulate/table.py",
