@@ -25,13 +25,13 @@ from ridotto.secagg.committee.binding import (
     parcel_info,
 )
 from ridotto.secagg.committee.masks import FOLDED_AT_ONCE, MaskedSum, sum_masks
-from ridotto.secagg.committee.member import forget_checks as forget_signatures
 from ridotto.secagg.committee.messages import MASK_MESSAGES, SeedParcel, SeedParcels
 from ridotto.secagg.committee.setup import deal
 from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
 from ridotto.secagg.committee_roles.choice import choose
 from ridotto.secagg.committee_roles.keys import book_root, signed_key
 from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
+from ridotto.secagg.committee_roles.member import forget_checks as forget_signatures
 from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
 from ridotto.secagg.session import Member, Session
 

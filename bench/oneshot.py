@@ -20,6 +20,7 @@ from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
 from ridotto.secagg.committee_roles.choice import choose
 from ridotto.secagg.committee_roles.keys import book_root, signed_key
 from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
+from ridotto.secagg.committee_roles.member import forget_checks as forget_signatures
 from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
 from ridotto.secagg.oneshot import OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.binding import (
@@ -29,7 +30,6 @@ from ridotto.secagg.oneshot.binding import (
     contribution_statement,
     parcel_info,
 )
-from ridotto.secagg.oneshot.member import forget_checks as forget_signatures
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Parcel, Parcels
 from ridotto.secagg.session import Member, Session
 
