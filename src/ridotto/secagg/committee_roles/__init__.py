@@ -11,6 +11,7 @@ In reading order:
     messages.py     what members and coordinator say
     setup.py        what the machines need to know of a session
     binding.py      what seals for members say
+    participant.py  a participant: it answers the book with one message
     member.py       a member: it opens parcels, signs one set and releases once
     steps.py        the coordinator's book of who was asked for what and has answered
     coordinator.py  the coordinator: one kind of message after another
