@@ -160,6 +160,10 @@ class Conductor:
         self._blobs.sweep(MODELS, map(model_name, self._store.models()))
         self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
+        if self.attempt is None or self.attempt.record is not None:
+            # Its end was committed, and then perhaps a kill came before its files were deleted.
+            self._kept.clear()
+            self._kept.settle()
         self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))
         return outcome
 
