@@ -9,8 +9,8 @@ import numpy as np
 from bench.lattice import line, median
 from bench.measure import Bar, Line, Lines, in_turn
 from bench.oneshot import PARTICIPANTS, Keys, identities
-from ridotto.core.fixedpoint import container
-from ridotto.core.machine import COORDINATOR, SELF, Effect, Send
+from ridotto.core.fixedpoint import IntVector, container
+from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Send
 from ridotto.core.packing import pack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
@@ -80,11 +80,18 @@ def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
         book = make_book(setup, committee, keys)
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
-        def contribute(setup=setup, book=book, vector=vector, pool=pool) -> Send:
+        def contribute(
+            setup: CommitteeSetup = setup,
+            book: MemberBook = book,
+            vector: IntVector = vector,
+            pool: tuple[Member, ...] = pool,
+        ) -> Send:
             forget_books()
             rng = insecure_seeded_rng(1)
             machine = CommitteeParticipant(setup, "p0000", people["p0000"], vector, rng, pool)
-            return machine.receive(COORDINATOR, book, 0.0)[0]
+            send = machine.receive(COORDINATOR, book, 0.0)[0]
+            assert isinstance(send, Send)
+            return send
 
         main = (length, bits) == (LENGTH, BITS)
         what = f"d = {length:,}, {bits} bits, {SLOTS} slots of {REPLICAS}"
@@ -111,12 +118,14 @@ def member_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
     acks = Acks(setup.sid, votes)
 
     def work() -> list[Effect]:
-        forget_books(), forget_signatures()
+        forget_books()
+        forget_signatures()
         machine = CommitteeMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
         sent = [*machine.start(0.0)]
         for message in (book, delivery, included, acks):
             effects = machine.receive(COORDINATOR, message, 0.0)
             sent += effects
+        assert isinstance(effects[0], Do)
         return [*sent, *machine.receive(SELF, sum_masks(effects[0].task), 0.0)]
 
     cpu, wall = median(work, repeats)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.lattice import line, median
 from bench.measure import Bar, Line, Lines
-from ridotto.core.fixedpoint import container
+from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import COORDINATOR, Send
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
@@ -82,11 +82,19 @@ def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
         book = make_book(setup, committee, [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(COMMITTEE)])
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
-        def contribute(setup=setup, book=book, vector=vector, pool=pool, loops: Loops = LOOPS) -> Send:
+        def contribute(
+            setup: OneshotSetup = setup,
+            book: MemberBook = book,
+            vector: IntVector = vector,
+            pool: tuple[Member, ...] = pool,
+            loops: Loops = LOOPS,
+        ) -> Send:
             forget_books()
             rng = insecure_seeded_rng(1)
             machine = OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops)
-            return machine.receive(COORDINATOR, book, 0.0)[0]
+            send = machine.receive(COORDINATOR, book, 0.0)[0]
+            assert isinstance(send, Send)
+            return send
 
         what, main = f"d = {length:,}, {setup.shape.fields} x {bits}", (length, bits) == (1_000_000, 21)
         yield line(
@@ -120,7 +128,8 @@ def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
     acks = Acks(setup.sid, votes)
 
     def work() -> int:
-        forget_books(), forget_signatures()
+        forget_books()
+        forget_signatures()
         machine = OneshotMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
         sent = [*machine.start(0.0)]
         for message in (book, delivery, included, acks):
