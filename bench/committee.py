@@ -8,9 +8,19 @@ import numpy as np
 
 from bench.lattice import line, median
 from bench.measure import Bar, Line, Lines, in_turn
-from bench.oneshot import PARTICIPANTS, Keys, identities
-from ridotto.core.fixedpoint import container
-from ridotto.core.machine import COORDINATOR, SELF, Effect, Send
+from bench.seats import (
+    PARTICIPANTS,
+    Keys,
+    exchange_keys,
+    forget_checks,
+    identities,
+    make_acks,
+    make_book,
+    make_session,
+    members_of,
+)
+from ridotto.core.fixedpoint import IntVector, container
+from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Send
 from ridotto.core.packing import pack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
@@ -25,15 +35,12 @@ from ridotto.secagg.committee.binding import (
     parcel_info,
 )
 from ridotto.secagg.committee.masks import FOLDED_AT_ONCE, MaskedSum, sum_masks
-from ridotto.secagg.committee.member import forget_checks as forget_signatures
 from ridotto.secagg.committee.messages import MASK_MESSAGES, SeedParcel, SeedParcels
 from ridotto.secagg.committee.setup import deal
-from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
 from ridotto.secagg.committee_roles.choice import choose
-from ridotto.secagg.committee_roles.keys import book_root, signed_key
-from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
-from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
-from ridotto.secagg.session import Member, Session
+from ridotto.secagg.committee_roles.keys import book_root
+from ridotto.secagg.committee_roles.messages import Included, MemberBook
+from ridotto.secagg.session import Member
 
 CODEC = Codec(*MASK_MESSAGES, attachment_limit=1 << 26)
 SLOTS, REPLICAS, CORRUPT = 2, 3, 1
@@ -41,34 +48,14 @@ LENGTH, BITS = 1_000_000, 32
 
 
 def make_setup(length: int, bits: int, people: Keys, committee: Keys) -> CommitteeSetup:
-    session = Session(
-        protocol="committee",
-        plan=b"p" * 32,
-        model=b"m" * 32,
-        nonce=b"n" * 32,
-        round=1,
-        shard=0,
-        members=tuple(Member(name, key.public) for name, key in people.items()),
-        length=length,
-        bits=bits,
-        minimum=100,
-    )
-    pool = [Member(name, key.public) for name, key in committee.items()]
+    session, pool = make_session("committee", length, bits, people), members_of(committee)
     roster = choose(pool, b"b" * 32, SLOTS * REPLICAS, CORRUPT)
     return CommitteeSetup(session, roster, deal(roster, SLOTS), 7)
 
 
-def make_book(setup: CommitteeSetup, committee: Keys, keys: list[ExchangeKey]) -> MemberBook:
-    entries = []
-    for seat, (identity, exchange) in enumerate(zip(committee.values(), keys, strict=True)):
-        key = signed_key(identity, setup.sid, setup.context, seat, exchange.public)
-        entries.append(MemberEntry(seat, key.public, key.signature))
-    return MemberBook(setup.sid, tuple(entries))
-
-
 def lines(quick: bool) -> Lines:
     people, committee = identities("p", PARTICIPANTS), identities("m", SLOTS * REPLICAS)
-    keys = [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(SLOTS * REPLICAS)]
+    keys = exchange_keys(SLOTS * REPLICAS)
     yield from client_lines(people, committee, keys, 5 if quick else 15)
     yield from member_lines(people, committee, keys, 3 if quick else 5)
     yield from fold_lines(11 if quick else 51)
@@ -80,11 +67,18 @@ def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
         book = make_book(setup, committee, keys)
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
-        def contribute(setup=setup, book=book, vector=vector, pool=pool) -> Send:
-            forget_books()
+        def contribute(
+            setup: CommitteeSetup = setup,
+            book: MemberBook = book,
+            vector: IntVector = vector,
+            pool: tuple[Member, ...] = pool,
+        ) -> Send:
+            forget_checks()
             rng = insecure_seeded_rng(1)
             machine = CommitteeParticipant(setup, "p0000", people["p0000"], vector, rng, pool)
-            return machine.receive(COORDINATOR, book, 0.0)[0]
+            send = machine.receive(COORDINATOR, book, 0.0)[0]
+            assert isinstance(send, Send)
+            return send
 
         main = (length, bits) == (LENGTH, BITS)
         what = f"d = {length:,}, {bits} bits, {SLOTS} slots of {REPLICAS}"
@@ -103,20 +97,16 @@ def member_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
     root = book_root(setup.context, book)
     parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
     delivery, included = SeedParcels(setup.sid, parcels), Included(setup.sid, tuple(range(PARTICIPANTS)))
-    set_ = set_root({parcel.participant: parcel.digest for parcel in parcels})
-    votes = tuple(
-        SeatVote(seat, sign_ack(key, setup.sid, setup.context, root, set_).signature)
-        for seat, key in enumerate(committee.values())
-    )
-    acks = Acks(setup.sid, votes)
+    acks = make_acks(setup, committee, book, {parcel.participant: parcel.digest for parcel in parcels})
 
     def work() -> list[Effect]:
-        forget_books(), forget_signatures()
+        forget_checks()
         machine = CommitteeMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
         sent = [*machine.start(0.0)]
         for message in (book, delivery, included, acks):
             effects = machine.receive(COORDINATOR, message, 0.0)
             sent += effects
+        assert isinstance(effects[0], Do)
         return [*sent, *machine.receive(SELF, sum_masks(effects[0].task), 0.0)]
 
     cpu, wall = median(work, repeats)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench.measure import Bar, Line, Lines, in_turn
+from bench.measure import Bar, Line, Lines, Task, in_turn
+from ridotto.core.fixedpoint import container
 from ridotto.core.packing import packed_size
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.sparse_packing import pack_shorter, unpack_either
@@ -56,7 +57,7 @@ def speed(repeats: int) -> Lines:
     update = np.random.default_rng(1).normal(0, 1e-3, LENGTH).astype(np.float32)
     scratch = np.empty_like(update)
 
-    def line(what: str, task, bar: Bar | None = None) -> Line:
+    def line(what: str, task: Task, bar: Bar | None = None) -> Line:
         times = in_turn(task, lambda: np.multiply(update, np.float32(0.5), out=scratch), repeats)
         return Line(what, times.ours * 1e3, "ms", times.floor * 1e3, bar, times.wall, ("floor: one pass, np.multiply",))
 
@@ -111,13 +112,13 @@ def losses() -> Lines:
 
 def summed(pipeline: Pipeline, updates: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the bytes of a participant's vector, on average, and the mean update that a coordinator decodes."""
-    bits, total, size = pipeline.plan.bits, None, 0
+    bits, total, size = pipeline.plan.bits, np.zeros(pipeline.length, container(pipeline.plan.bits)), 0
     for number, update in enumerate(updates):
         dice = SeededDice(insecure_seeded_rng(number))
         vector = pipeline.encode(update, 1, {}, dice, seed=SEED)
         sparse = leaves_zeros(pipeline.plan.compress)
         size += len(pack_shorter(vector, bits)) if sparse else packed_size(len(vector), bits)
-        total = vector if total is None else total + vector
+        total += vector
     return size / len(updates), pipeline.decode(total, SEED).mean
 
 

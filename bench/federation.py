@@ -48,6 +48,7 @@ class Federation:
         self.vault = make_vault(plan, length)
         self.update = np.random.default_rng(1).normal(0, 0.01, length).astype(np.float32)
         self.lost = frozenset(lost)
+        self._left: set[str] = set()
         self.up: Counter[str] = Counter()
         self.down: Counter[str] = Counter()
         attempt = make_attempt(plan, self.vault.model_digest, length)
@@ -68,7 +69,8 @@ class Federation:
 
     def _link(self, envelope: Envelope) -> Iterable[Envelope]:
         if envelope.sender in self.lost and isinstance(envelope.message, Masked):
-            self.router.remove(envelope.sender)
+            self._left.add(envelope.sender)
+        if {envelope.sender, envelope.to} & self._left:
             return
         frame = self._frame(envelope)
         message, attachment = self.codec.decode(frame, envelope.sender)
@@ -92,7 +94,8 @@ class Federation:
                 return Trained(self.update, 600, {})
             case Fold(sid=sid):
                 assert attachment is not None
-                return self.vault.fold(sid, attachment)
+                self.vault.fold(sid, attachment)
+                return None
             case Open() | Apply():
                 return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")

@@ -25,7 +25,7 @@ def raw_mask(length: int) -> Callable[[], None]:
         fill = Cipher(algorithm, modes.CTR(bytes(16))).encryptor().update_into
         for begin in range(0, length, step):
             part = total[begin : begin + step]
-            fill(memoryview(zeros)[: part.nbytes], buffer[: part.nbytes])
+            fill(memoryview(zeros)[: part.nbytes], buffer.data[: part.nbytes])
             np.add(part, buffer[: part.nbytes].view(np.uint32), out=part)
 
     return add_one

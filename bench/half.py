@@ -83,7 +83,8 @@ class Half:
         match task:
             case Fold(sid=sid):
                 assert attachment is not None
-                return self.vault.fold(sid, attachment)
+                self.vault.fold(sid, attachment)
+                return None
             case Open() | Apply():
                 return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")

@@ -69,7 +69,8 @@ def fold_lines(what: str, shape: Shape, ciphertext: bytes, loops: Loops, repeats
     total, words = CipherSum(shape, loops=loops), np.zeros(shape.size // 8, np.uint64)
     for count in (1, BATCH):
         batch = fresh[:count]
-        ours, floor = [], []
+        ours: list[tuple[float, float]] = []
+        floor: list[tuple[float, float]] = []
         for _ in range(repeats + 1):
             for task, times in ((partial(total.add_all, batch), ours), (partial(add_words, words, batch), floor)):
                 for one in batch:

@@ -8,7 +8,18 @@ import numpy as np
 
 from bench.lattice import line, median
 from bench.measure import Bar, Line, Lines
-from ridotto.core.fixedpoint import container
+from bench.seats import (
+    PARTICIPANTS,
+    Keys,
+    exchange_keys,
+    forget_checks,
+    identities,
+    make_acks,
+    make_book,
+    make_session,
+    members_of,
+)
+from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import COORDINATOR, Send
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
@@ -16,11 +27,9 @@ from ridotto.crypto.lattice.kahe import generate_key
 from ridotto.crypto.lattice.loops import LOOPS, Loops, PlainLoops
 from ridotto.crypto.lattice.packed_shamir import share_key
 from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
-from ridotto.secagg.committee_roles.agreement import set_root, sign_ack
 from ridotto.secagg.committee_roles.choice import choose
-from ridotto.secagg.committee_roles.keys import book_root, signed_key
-from ridotto.secagg.committee_roles.keys import forget_checks as forget_books
-from ridotto.secagg.committee_roles.messages import Acks, Included, MemberBook, MemberEntry, SeatVote
+from ridotto.secagg.committee_roles.keys import book_root
+from ridotto.secagg.committee_roles.messages import Included, MemberBook
 from ridotto.secagg.oneshot import OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.binding import (
     CONTRIBUTION_CONTEXT,
@@ -29,44 +38,16 @@ from ridotto.secagg.oneshot.binding import (
     contribution_statement,
     parcel_info,
 )
-from ridotto.secagg.oneshot.member import forget_checks as forget_signatures
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES, Parcel, Parcels
-from ridotto.secagg.session import Member, Session
+from ridotto.secagg.session import Member
 
 CODEC = Codec(*ONESHOT_MESSAGES, attachment_limit=1 << 26)
-PARTICIPANTS, COMMITTEE = 1000, 64
-
-Keys = dict[str, IdentityKey]
+COMMITTEE = 64
 
 
-def identities(prefix: str, count: int) -> Keys:
-    rng = insecure_seeded_rng(1)
-    return {f"{prefix}{i:04}": IdentityKey.generate(rng.child(prefix, i)) for i in range(count)}
-
-
-def make_setup(length: int, bits: int, people: dict[str, IdentityKey], committee: Keys) -> OneshotSetup:
-    session = Session(
-        protocol="oneshot",
-        plan=b"p" * 32,
-        model=b"m" * 32,
-        nonce=b"n" * 32,
-        round=1,
-        shard=0,
-        members=tuple(Member(name, key.public) for name, key in people.items()),
-        length=length,
-        bits=bits,
-        minimum=100,
-    )
-    pool = [Member(name, key.public) for name, key in committee.items()]
+def make_setup(length: int, bits: int, people: Keys, committee: Keys) -> OneshotSetup:
+    session, pool = make_session("oneshot", length, bits, people), members_of(committee)
     return OneshotSetup(session, choose(pool, b"b" * 32, COMMITTEE, 24), 21, 7)
-
-
-def make_book(setup: OneshotSetup, committee: Keys, keys: list[ExchangeKey]) -> MemberBook:
-    entries = []
-    for seat, (identity, exchange) in enumerate(zip(committee.values(), keys, strict=True)):
-        key = signed_key(identity, setup.sid, setup.context, seat, exchange.public)
-        entries.append(MemberEntry(seat, key.public, key.signature))
-    return MemberBook(setup.sid, tuple(entries))
 
 
 def lines(quick: bool) -> Lines:
@@ -79,14 +60,22 @@ def lines(quick: bool) -> Lines:
 def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
     for length, bits in ((100_000, 21), (1_000_000, 21), (1_000_000, 28)):
         setup = make_setup(length, bits, people, committee)
-        book = make_book(setup, committee, [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(COMMITTEE)])
+        book = make_book(setup, committee, exchange_keys(COMMITTEE))
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
-        def contribute(setup=setup, book=book, vector=vector, pool=pool, loops: Loops = LOOPS) -> Send:
-            forget_books()
+        def contribute(
+            setup: OneshotSetup = setup,
+            book: MemberBook = book,
+            vector: IntVector = vector,
+            pool: tuple[Member, ...] = pool,
+            loops: Loops = LOOPS,
+        ) -> Send:
+            forget_checks()
             rng = insecure_seeded_rng(1)
             machine = OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops)
-            return machine.receive(COORDINATOR, book, 0.0)[0]
+            send = machine.receive(COORDINATOR, book, 0.0)[0]
+            assert isinstance(send, Send)
+            return send
 
         what, main = f"d = {length:,}, {setup.shape.fields} x {bits}", (length, bits) == (1_000_000, 21)
         yield line(
@@ -107,20 +96,15 @@ def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
 def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
     """Measure one member among 64 with 1,000 participants, from its parcels to its release."""
     setup = make_setup(1_000_000, 21, people, committee)
-    keys = [ExchangeKey.generate(insecure_seeded_rng(i)) for i in range(COMMITTEE)]
+    keys = exchange_keys(COMMITTEE)
     book = make_book(setup, committee, keys)
     root = book_root(setup.context, book)
     parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
     delivery, included = Parcels(setup.sid, parcels), Included(setup.sid, tuple(range(PARTICIPANTS)))
-    set_ = set_root({parcel.participant: parcel.digest for parcel in parcels})
-    votes = tuple(
-        SeatVote(seat, sign_ack(key, setup.sid, setup.context, root, set_).signature)
-        for seat, key in enumerate(committee.values())
-    )
-    acks = Acks(setup.sid, votes)
+    acks = make_acks(setup, committee, book, {parcel.participant: parcel.digest for parcel in parcels})
 
     def work() -> int:
-        forget_books(), forget_signatures()
+        forget_checks()
         machine = OneshotMember(setup, "m0000", committee["m0000"], insecure_seeded_rng(0))
         sent = [*machine.start(0.0)]
         for message in (book, delivery, included, acks):

@@ -84,7 +84,8 @@ def _succeed(federation: Federation) -> None:
 
 def _breakdown(parts: Parts, total: float) -> str:
     rest = total - sum(parts.seconds.values())
-    shares = [f"{part} {seconds:.2f}" for part, seconds in parts.seconds.most_common() if seconds > 0.004 * total]
+    ordered = sorted(parts.seconds.items(), key=lambda one: one[1], reverse=True)
+    shares = [f"{part} {seconds:.2f}" for part, seconds in ordered if seconds > 0.004 * total]
     return f"of {total:.2f} s: " + ", ".join([*shares, f"rest {rest:.2f}"])
 
 

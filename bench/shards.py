@@ -13,11 +13,10 @@ import argparse
 import multiprocessing
 import resource
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Shard:
     seats: int
     total: IntVector
     exact: bool
-    cpu_s: Counter[str] = field(default_factory=Counter)
+    cpu_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     sent: Counter[str] = field(default_factory=Counter)
     peak_bytes: int = 0
 
@@ -62,7 +61,7 @@ class Shard:
 class Timed:
     """Count the CPU seconds of a machine under its role."""
 
-    def __init__(self, machine: Machine, role: str, tally: Counter[str]) -> None:
+    def __init__(self, machine: Machine, role: str, tally: defaultdict[str, float]) -> None:
         self._machine, self._role, self._tally = machine, role, tally
 
     def start(self, now: float) -> list[Effect]:
@@ -74,7 +73,7 @@ class Timed:
     def expire(self, now: float) -> list[Effect]:
         return self._count(lambda: self._machine.expire(now))
 
-    def _count(self, call: Callable[[], Any]) -> Any:
+    def _count(self, call: Callable[[], list[Effect]]) -> list[Effect]:
         before = time.process_time()
         try:
             return call()
@@ -192,7 +191,7 @@ def report(arguments: argparse.Namespace, done: list[Shard], wall: float, counte
     """Print what was measured, per unit, and what follows for more participants under which assumptions."""
     count = sum(shard.members for shard in done)
     seats = sum(shard.seats for shard in done)
-    cpu = sum((shard.cpu_s for shard in done), Counter())
+    cpu = {role: sum(shard.cpu_s[role] for shard in done) for role in ROLES}
     sent = sum((shard.sent for shard in done), Counter())
     exact = all(shard.exact for shard in done) and counted == count
     print(f"every shard's sum equals the plain one: {'yes' if exact else 'NO'}; contributions counted: {counted:,}")

@@ -48,13 +48,7 @@ HOMES = {
     "threadpoolctl": "simulate/threads.py",
     "cloudpickle": "simulate/pool_worker.py",
     "nacl": "crypto/sodium.py",
-    "numba": (
-        "core/kernels.py",
-        "privacy/noise/kernels.py",
-        "crypto/lattice/kernels.py",
-        "infer/kernels/",
-        "secagg/xaynet/kernels.py",
-    ),
+    "numba": "core/compile.py",
     "ray": "simulate/ray_engine.py",
     "typer": "cli/",
     "torch": ("learn/torch_trainer/", "infer/from_torch.py"),
@@ -63,15 +57,15 @@ HOMES = {
     "onnx": "infer/from_onnx.py",
     "httpx": "participant/",
     "starlette": "coordinator/",
-    "granian": "coordinator/",
+    "granian": "coordinator/serve.py",
     "sqlalchemy": "coordinator/store_sql.py",
     "dp_accounting": "privacy/account/library.py",
     "pandas": "simulate/table.py",
     "matplotlib": "simulate/plot.py",
 }
 """Package from outside -> where it may be imported: one module, or (with a slash at the end) one folder of ours. Of
-rich, the command line's and simulation's bars are two faces of one thing; numba compiles the loops of each part beside
-the plain ones; torch and scikit-learn are for trainers, and for models that are imported to be encrypted."""
+rich, the command line's and simulation's bars are two faces of one thing; torch and scikit-learn are
+for trainers, and for models that are imported to be encrypted."""
 
 MAX_LINES = 400
 HEAVY = (

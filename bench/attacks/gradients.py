@@ -12,6 +12,8 @@ Geiping, Bauermeister, Dröge, Moeller, "Inverting Gradients", NeurIPS 2020, equ
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bench.attacks import digits
@@ -99,7 +101,7 @@ def parts(row: np.ndarray, hidden: int) -> list[np.ndarray]:
     return list(vars(Network(row, hidden)).values())
 
 
-def gradients(images, wanted, weights):  # type: ignore[no-untyped-def]
+def gradients(images: Any, wanted: Any, weights: Any) -> list[Any]:
     """Return the gradient of each sum's mean loss by the four parameters; torch follows through it to the images."""
     import torch
 
@@ -111,12 +113,12 @@ def gradients(images, wanted, weights):  # type: ignore[no-untyped-def]
     return [images.mT @ back, back.sum(1), delta.mT @ excited, delta.sum(1)]
 
 
-def cosine(found, goals):  # type: ignore[no-untyped-def]
+def cosine(found: Any, goals: Any) -> Any:
     product = sum((one * other).flatten(1).sum(1) for one, other in zip(found, goals, strict=True))
     norms = [sum(part.square().flatten(1).sum(1) for part in side) for side in (found, goals)]
     return product / (norms[0] * norms[1]).sqrt().clamp_min(SMALLEST)
 
 
-def variation(images):  # type: ignore[no-untyped-def]
+def variation(images: Any) -> Any:
     square = images.unflatten(-1, (digits.SIDE, digits.SIDE))
     return square.diff(dim=-1).abs().mean() + square.diff(dim=-2).abs().mean()

@@ -16,6 +16,7 @@ import numpy as np
 import ridotto
 from bench.attacks import digits, gradients
 from bench.attacks.table import Settings, Table, Value, percent
+from bench.simulation.workloads import Data
 from ridotto.core.fixedpoint import container
 from ridotto.core.rng import SEED_BYTES, SecretRng, insecure_seeded_rng
 from ridotto.crypto.prg import Mask, add_masks
@@ -118,7 +119,7 @@ def run(settings: Settings) -> list[Table]:
     return [Table("inversion", "Gradient inversion", SOURCE, columns, tuple(rows), notes, {"seen": shown})]
 
 
-def attacked(settings: Settings, data: digits.Data, defence: Defence, attack: Attack) -> Seen:
+def attacked(settings: Settings, data: Data, defence: Defence, attack: Attack) -> Seen:
     """Run one attack on a few sums, and look for every image that is behind them."""
     few, many = (5, 20) if attack.optimised else (20, 100)
     sums = max(2, (few if settings.quick else many) // defence.members)
@@ -186,7 +187,7 @@ def standardised(rows: np.ndarray) -> np.ndarray:
     return result
 
 
-def chance(data: digits.Data, attack: Attack) -> float:
+def chance(data: Data, attack: Attack) -> float:
     """Return how many images have one that is as like among others, as many as the attack has candidates."""
     offered = HIDDEN if not attack.optimised else attack.images
     images, others = data.x[:200, None], data.x[200 : 200 + 200 * offered].reshape(200, offered, -1)

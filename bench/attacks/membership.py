@@ -97,8 +97,10 @@ def run(settings: Settings) -> list[Table]:
         cells += [max(bound(score, found.members) for score in scores.values()), found.epsilon]
         rows.append(tuple(cells))
         print(f"  {defence.name}", flush=True)
-    columns = ("defence", "accuracy", "loss: AUC", "loss: TPR at 1 % FPR", "LiRA: AUC", "LiRA: TPR at 1 % FPR")
-    columns += ("epsilon at least", "epsilon claimed")
+    columns = (
+        *("defence", "accuracy", "loss: AUC", "loss: TPR at 1 % FPR", "LiRA: AUC", "LiRA: TPR at 1 % FPR"),
+        *("epsilon at least", "epsilon claimed"),
+    )
     notes = (
         f"{models} models of {trainer.layout.length:,} parameters for each line; {PARTICIPANTS // 2} of {PARTICIPANTS} "
         f"participants with {EXAMPLES} digits each in every one, {ROUNDS} rounds, clip {CLIP:g}, noise of the "
@@ -137,7 +139,8 @@ def trained(
         )
         losses[model] = [trainer.evaluate(result.vector, own)["loss"] for own in people]
         accuracies.append(trainer.evaluate(result.vector, test)["accuracy"])
-        epsilon = float("inf") if result.privacy is None else result.privacy.epsilon
+        spent = None if result.privacy is None else result.privacy.epsilon
+        epsilon = float("inf") if spent is None else spent
     return Models(losses, members, float(np.mean(accuracies)), epsilon)
 
 

@@ -40,7 +40,7 @@ FAILED = "round fails"
 def open_plan(**choices: Any) -> ridotto.Plan:
     """Return a plan whose server sees updates: what it checks, it checks of liars as well."""
     risks = (ridotto.Risk.NO_PROTECTION,)
-    settings = {"cohort": digits.CLIENTS, "max_examples": 1, "value_range": 64.0, "i_know": risks}
+    settings: dict[str, Any] = {"cohort": digits.CLIENTS, "max_examples": 1, "value_range": 64.0, "i_know": risks}
     return ridotto.Plan(**(settings | {"protocol": ridotto.Ideal()} | choices))
 
 

@@ -71,7 +71,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def make_trainer(task: workloads.Workload) -> Any:
     """Return the trainer of a workload, sure that it does what the floors do."""
-    settings = {"epochs": 1, "batch_size": task.batch_size, "learning_rate": task.learning_rate}
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": task.batch_size, "learning_rate": task.learning_rate}
     if task.sizes is None:
         from bench.simulation.models import cnn
 

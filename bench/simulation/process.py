@@ -40,13 +40,14 @@ def run(*arguments: str, memory: bool = False) -> Outcome:
     """
     started = perf_counter()
     process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
+    out, err = process.stdout, process.stderr
+    assert out is not None
+    assert err is not None
     watch = Watch(process.pid) if memory else None
     errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
+    reader = threading.Thread(target=lambda: errors.append(err.read()))
     reader.start()
-    text = process.stdout.read()
+    text = out.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -126,7 +127,7 @@ class Measured:
         return not any(name in self.missing for name in names)
 
     def printed(self, name: str, key: str) -> float:
-        return median(outcome.printed[key] for outcome in self.outcomes[name])
+        return float(median(outcome.printed[key] for outcome in self.outcomes[name]))
 
     def first(self, name: str) -> Outcome:
         return self.outcomes[name][0]

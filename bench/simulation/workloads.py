@@ -42,6 +42,12 @@ class Workload:
     sizes: tuple[int, ...] | None
 
     @property
+    def dense(self) -> tuple[int, ...]:
+        """Return the sizes of a dense network's layers."""
+        assert self.sizes is not None
+        return self.sizes
+
+    @property
     def ranges(self) -> bool:
         """Whether clients are overlapping ranges of rows (W2) or a cut of the data by label shards."""
         return self.name.startswith("w2-")
@@ -59,10 +65,9 @@ class Workload:
 
         A weight is (inputs, outputs), the last one (outputs, inputs), as in ridotto's `NumpyTrainer`.
         """
-        assert self.sizes is not None
         generator = np.random.Generator(np.random.PCG64(SEED))
         parts = []
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+        for inputs, outputs in zip(self.dense, self.dense[1:], strict=False):
             bound = 1 / np.sqrt(inputs)
             parts += [generator.uniform(-bound, bound, (inputs, outputs)), generator.uniform(-bound, bound, outputs)]
         parts[-2] = parts[-2].T

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from ridotto.coordinator.watchers import Event, EventKind
 from ridotto.core.machine import Effect, Send
@@ -73,7 +73,12 @@ async def test_a_seat_that_dies_costs_nothing_and_is_logged(tmp_path: Path, capl
     assert "p2 did not do its part on its session's committee: sent no Checked" in caplog.messages
 
 
+# Here the kill comes after the last commit, before the files are deleted.
+LATE = [*[(1, "no")] * 4, (4, "no"), (1, "no"), (1, "no"), (2, "after"), (6, "no"), (4, "no"), (1, "no"), (1, "after")]
+
+
 @settings(max_examples=10, deadline=None)
+@example(steps=LATE)
 @given(steps=STEPS)
 def test_any_kills_lead_to_the_ideal_model(steps: list[tuple[int, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

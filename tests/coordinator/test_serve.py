@@ -152,6 +152,33 @@ def test_says_that_the_port_is_taken(tmp_path: Path) -> None:
             assert process.wait(STOP_S) == ConfigError.exit_code
 
 
+def test_ends_with_what_keeps_a_service_from_going_on() -> None:
+    code = """if True:
+        import asyncio
+        from ridotto.coordinator.serve import ServerSettings, serve_app
+        from starlette.applications import Starlette
+
+        class Short:
+            async def open(self):
+                self.end = asyncio.get_running_loop().create_future()
+                return self.end
+
+            async def close(self):
+                print("closed")
+
+            def break_off(self, url):
+                self.end.set_exception(OSError("the disk is full"))
+
+        service = Short()
+        try:
+            asyncio.run(serve_app(Starlette(), service, ServerSettings(port=0), service.break_off))
+        except OSError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=STOP_S)
+    assert (done.stdout, done.returncode) == ("closed\nthe disk is full\n", 0), done.stderr
+
+
 def test_says_that_the_folder_is_taken(tmp_path: Path) -> None:
     with CoordinatorFolder(tmp_path), running(tmp_path) as (process, line):
         assert "a coordinator runs in the folder" in line

@@ -34,13 +34,13 @@ MEAN = [Fraction(1, 12), Fraction(1, 6), Fraction(0), Fraction(7, 12)]
 async def serving(**options: Any) -> AsyncIterator[httpx.AsyncClient]:
     settings = options.pop("settings", make_settings())
     service = XaynetService(settings, rng=insecure_seeded_rng(1), **options)
-    await service.open()
+    stopped = await service.open()
     transport = httpx.ASGITransport(make_xaynet_app(service))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://coordinator") as client:
             yield client
-        if service.stopped is not None and service.stopped.done():
-            service.stopped.result()
+        if stopped.done():
+            stopped.result()
     finally:
         await service.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from ridotto.errors import DataError, PlanError
 from ridotto.infer.builder import GraphBuilder
-from ridotto.infer.calibrate import COMPARED_BITS, Calibration, calibrate
+from ridotto.infer.calibrate import COMPARED_BITS, Calibration, calibrate, to_encode
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import AvgPool2d, Flatten, Gelu, Graph, Layer, MaxPool2d, Relu, Sigmoid, Softmax, Tanh
 
@@ -37,6 +37,17 @@ def test_measures_every_wire_and_bounds_it() -> None:
     assert found(calibration, "layer fc2 (Linear)", "bias") == (0.25, 0.25)
     assert calibration.input_limit == 2
     assert calibration.examples == 2
+
+
+def test_the_encoding_of_a_model_is_the_wished_the_measured_or_the_widest() -> None:
+    graph, wish = two_layers(), Fixed(10, 29)
+    assert to_encode(graph, None, None) == (graph, Fixed())
+    assert to_encode(graph, None, wish) == (graph, wish)
+    assert to_encode(graph, [[0.5, 0]], None) == (graph, Fixed(14, 17))
+    # With both, examples are checked against the wish, which is kept.
+    assert to_encode(graph, [[0.5, 0]], wish) == (graph, wish)
+    with pytest.raises(PlanError, match="not below the bound"):
+        to_encode(graph, [[1e5, 0]], wish)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
+import struct
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -245,6 +248,36 @@ def test_nobody_gets_in_before_all_are_there(tmp_path: Path) -> None:
             pins.call(bob, 0.2)
     finally:
         running.close()
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close a connection by a reset, as a process that is killed may do."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_socket_whose_other_end_is_gone_before_tls_begins_is_closed(tmp_path: Path, server: bool) -> None:
+    paths = {name: make_certificate(name, tmp_path) for name in ("alice", "bob")}
+    pins = Pins(Identity("alice", *paths["alice"]), {"bob": Contact("bob", "127.0.0.1", 0, paths["bob"][0])})
+    with socket.create_server(("127.0.0.1", 0)) as listener, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        caller = socket.create_connection(listener.getsockname())
+        called, _ = listener.accept()
+        hang_up(caller if server else called)
+        with pytest.raises(ConnectionResetError, match="gone"):
+            pins.wrap(called if server else caller, server=server)
+        gc.collect()
+        assert [str(one.message) for one in caught] == []
+
+
+def test_strangers_who_hang_up_at_once_stop_nobody(deployment: Deployment) -> None:
+    graph = dense(4, 2)
+    for name in NAMES[:3]:
+        for _ in range(20):
+            hang_up(socket.create_connection(("127.0.0.1", deployment.contacts[name].port)))
+    with deployment.connect() as world:
+        assert world.share(graph).predict(inputs(graph, 3)).shape == (3,)
 
 
 def test_many_threads_over_tls(deployment: Deployment) -> None:

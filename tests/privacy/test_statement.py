@@ -57,17 +57,14 @@ def test_no_protection_is_said_and_stored_as_such(epsilon):
     assert found.epsilon is None
     assert str(found).startswith("After 12 of 100 rounds: no differential privacy (epsilon is infinite).")
     assert "may be able to tell whether or not any one participant" in str(found)
-    assert (found.left, found.exhausted) == (0.0, True)
+    assert found.left == 0.0
     assert not found.within(Budget(1e9, 0.5))
 
 
-def test_left_exhausted_and_within():
+def test_left_and_within():
     assert statement().left == pytest.approx(2.1699)
     assert statement(budget=None).left is None
-    assert not statement(epsilon=4.0).exhausted
-    assert statement(epsilon=4.1).exhausted
     assert statement(epsilon=4.1).left == 0.0
-    assert not statement(epsilon=4.1, budget=None).exhausted
     assert statement().within(Budget(1.9, 1e-6))
     assert not statement().within(Budget(1.8, 1e-6))
     assert not statement().within(Budget(1.9, 1e-7))

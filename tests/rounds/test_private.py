@@ -293,7 +293,7 @@ def test_an_account_stops_before_it_overspends() -> None:
         account.charge()
     again = PrivacyAccount(plan, 1000, planned=100, spent=account.spent)
     assert (again.rounds, again.fits(), again.left) == (account.rounds, False, account.left)
-    assert not again.statement().exhausted
+    assert again.statement().left == pytest.approx(account.left)
     assert "and one more would make it 2." in again.why_stopped()
 
 

@@ -23,14 +23,14 @@ Gather = Callable[[int, Sequence[int]], tuple[np.ndarray, np.ndarray]]
 
 
 def initial(task: Workload) -> np.ndarray:
-    features, classes = task.sizes
+    features, classes = task.dense
     flat = task.initial()
     return np.hstack([flat[:-classes].reshape(classes, features), flat[-classes:, None]]).ravel()
 
 
 def loop(data: Data, parts: Parts, task: Workload) -> Train:
     """Train one client after the other."""
-    features, classes = task.sizes
+    features, classes = task.dense
     size, rate = task.batch_size, task.learning_rate
     weight, gradient = (np.empty((classes, features + 1), np.float32) for _ in range(2))
     z, targets = np.empty((classes, size), np.float32), one_hot(data, task)
@@ -63,7 +63,7 @@ def loop(data: Data, parts: Parts, task: Workload) -> Train:
 
 def batched(data: Data, parts: Parts, task: Workload) -> Train:
     """Train up to CHUNK clients in one computation."""
-    features, classes = task.sizes
+    features, classes = task.dense
     size, rate, steps = task.batch_size, task.learning_rate, task.examples // task.batch_size
     chunk = min(CHUNK, task.cohort)
     weights, gradients = (np.empty((chunk, classes, features + 1), np.float32) for _ in range(2))
@@ -120,7 +120,7 @@ def gathering(data: Data, parts: Parts, task: Workload, chunk: int) -> Gather:
 
 def product(data: Data, parts: Parts, task: Workload) -> Train:
     """Add the gradients of all clients up in one product: one full-batch step only, and no client has a vector."""
-    features, classes = task.sizes
+    features, classes = task.dense
     size, rate, chunk = task.batch_size, task.learning_rate, 256
     targets = one_hot(data, task)
 
@@ -141,4 +141,4 @@ def product(data: Data, parts: Parts, task: Workload) -> Train:
 
 def accuracy(model: np.ndarray, data: Data, task: Workload) -> float:
     x, y = data.test
-    return float(np.mean((x @ model.reshape(task.sizes[1], -1).T).argmax(axis=1) == y))
+    return float(np.mean((x @ model.reshape(task.dense[1], -1).T).argmax(axis=1) == y))

@@ -17,14 +17,14 @@ from bench.simulation.workloads import Data, Parts, Workload, batch_order
 
 def views(flat: np.ndarray, task: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first weight (784, 200), the first bias (200,) and the second layer (10, 201)."""
-    inputs, hidden, classes = task.sizes
+    inputs, hidden, classes = task.dense
     cut = inputs * hidden
     weight, bias, second = flat[:cut], flat[cut : cut + hidden], flat[cut + hidden :]
     return weight.reshape(inputs, hidden), bias, second.reshape(classes, hidden + 1)
 
 
 def initial(task: Workload) -> np.ndarray:
-    inputs, hidden, classes = task.sizes
+    inputs, hidden, classes = task.dense
     flat = task.initial()
     cut = inputs * hidden + hidden
     weight, bias = flat[cut:-classes].reshape(classes, hidden), flat[-classes:, None]
@@ -32,7 +32,7 @@ def initial(task: Workload) -> np.ndarray:
 
 
 def make(data: Data, parts: Parts, task: Workload) -> Train:
-    inputs, hidden, classes = task.sizes
+    inputs, hidden, classes = task.dense
     size, rate = task.batch_size, task.learning_rate
     vector, gradient = (np.empty(inputs * hidden + hidden + (hidden + 1) * classes, np.float32) for _ in range(2))
     (weight, bias, second), (d_weight, d_bias, d_second) = views(vector, task), views(gradient, task)
@@ -76,7 +76,8 @@ def make(data: Data, parts: Parts, task: Workload) -> Train:
 
 
 def one_hot(data: Data, task: Workload) -> np.ndarray:
-    return np.eye(task.sizes[-1], dtype=np.float32)[data.y]
+    rows: np.ndarray = np.eye(task.dense[-1], dtype=np.float32)[data.y]
+    return rows
 
 
 def softmax_delta(z: np.ndarray, target: np.ndarray, scale: float) -> None:

@@ -38,7 +38,8 @@ def initial(task: Workload) -> np.ndarray:
     arrays = [parameter.detach() for parameter in cnn().parameters()]
     arrays[4] = arrays[4].view(128, 32, 4, 4)
     arrays = [array.permute(LAST) if array.ndim == 4 else array for array in arrays]
-    return torch.cat([array.reshape(-1) for array in arrays]).numpy()
+    flat: np.ndarray = torch.cat([array.reshape(-1) for array in arrays]).numpy()
+    return flat
 
 
 def cut(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
@@ -95,7 +96,8 @@ def byhand(data: Data, parts: Parts, task: Workload) -> Train:
         descend(deep, x, w1, b1, False)
 
     one_hot = torch.eye(10)[torch.from_numpy(data.y)]
-    return torch.inference_mode()(_clients(step, vector, one_hot, data, parts, task))
+    train: Train = torch.inference_mode()(_clients(step, vector, one_hot, data, parts, task))
+    return train
 
 
 def eager(data: Data, parts: Parts, task: Workload) -> Train:

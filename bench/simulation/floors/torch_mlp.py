@@ -20,7 +20,7 @@ accuracy, initial = numpy_mlp.accuracy, numpy_mlp.initial
 
 
 def make(data: Data, parts: Parts, task: Workload) -> Train:
-    classes, size, rate = task.sizes[-1], task.batch_size, task.learning_rate
+    classes, size, rate = task.dense[-1], task.batch_size, task.learning_rate
     vector = np.empty(len(task.initial()), np.float32)
     weight, bias, second = map(torch.from_numpy, numpy_mlp.views(vector, task))
     second, last = second[:, :-1].t(), second[:, -1]
@@ -38,7 +38,6 @@ def make(data: Data, parts: Parts, task: Workload) -> Train:
         weight.addmm_(x.t(), back, alpha=-1)
         bias.sub_(back.sum(0))
 
-    @torch.inference_mode()
     def train(model: np.ndarray, number: int, clients: Sequence[int], total: np.ndarray) -> float:
         examples = 0
         total[:] = 0
@@ -52,4 +51,5 @@ def make(data: Data, parts: Parts, task: Workload) -> Train:
             examples += len(order)
         return examples
 
-    return train
+    without_gradients: Train = torch.inference_mode()(train)
+    return without_gradients

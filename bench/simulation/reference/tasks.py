@@ -20,7 +20,7 @@ CLIENTS, ALPHA, SHARDS = 100, 0.3, 2
 
 COHORT = 10
 
-LOCAL = {
+LOCAL: dict[str, dict[str, Any]] = {
     "cnn": {"epochs": 1, "batch_size": 32, "learning_rate": 0.05},
     "lstm": {"epochs": 1, "batch_size": 10, "learning_rate": 4.0},
 }
@@ -56,8 +56,8 @@ def make_task(task: str, split: str, algorithm: str, seed: int, data: str) -> Ta
         from bench.simulation.models import cnn
 
         digits = workloads.load(data, workloads.workload("w2-1"))
-        trainer = ridotto.TorchTrainer(cnn(seed), **local)
-        return Task(trainer, ridotto.ClientData((digits.x, digits.y), cut(digits.y, split, rng)), digits.test)
+        own = ridotto.TorchTrainer(cnn(seed), **local)
+        return Task(own, ridotto.ClientData((digits.x, digits.y), cut(digits.y, split, rng)), digits.test)
     from bench.simulation.models import CharacterLstm
     from bench.simulation.reference.characters import CharacterTrainer
 

@@ -165,7 +165,7 @@ class Conductor:
         self.deltas.load(self._store.models(), self._vault.most_deltas)
         outcome = self._replay(values.get(ATTEMPT_KEY), wall)
         if self.attempt is None or self.attempt.record is not None:
-            # Nobody will ask for what a kill left behind between the last commit and its files' end.
+            # Its end was committed, and then perhaps a kill came before its files were deleted.
             self._kept.clear()
             self._kept.settle()
         self.run = self._within_budget(resumed(run, self.settings.rounds, is_open=self.attempt is not None))

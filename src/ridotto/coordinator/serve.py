@@ -11,11 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
+from starlette.types import ASGIApp
 
 from ridotto.coordinator.app import make_app
 from ridotto.coordinator.federation import Federation
@@ -69,13 +71,63 @@ class ServerSettings:
                 raise ConfigError(f"there is no file {path}")
 
 
+class Service(Protocol):
+    """What an app answers for: open before the first request, closed before the last answers go out."""
+
+    async def open(self) -> asyncio.Future[None] | None:
+        """Begin; return what ends with an error when it can't go on, or None if nothing ends it but `close`."""
+
+    async def close(self) -> None:
+        """Refuse what still waits, and let go of everything."""
+
+
 def serve(federation: Federation, server: ServerSettings, *, ready: Callable[[str], None] | None = None) -> None:
     """Serve until SIGINT or SIGTERM; what was acknowledged is stored when this returns, and also if it never does.
 
     ready: called with the URL once connections are accepted.
     Raises ConfigError if the port is taken or the certificates can't be used, and what `Federation.open` raises.
     """
-    asyncio.run(_serve(federation, server, ready))
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "ridotto"))
+        await serve_app(make_app(federation), federation, server, ready)
+
+    asyncio.run(run())
+
+
+async def serve_app(
+    app: ASGIApp, service: Service, server: ServerSettings, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve an app until SIGINT or SIGTERM, or until its service can't go on: that is raised then.
+
+    app: answers for the service, which is opened and closed here. ready: called with the URL once connections are
+    accepted.
+    Raises ConfigError if the port is taken or the certificates can't be used.
+    """
+    port = free_port(server.host, server.port)
+    stop = asyncio.Event()
+    _on_signals(stop)
+    http = _http(app, server, port)
+    failed = await service.open()
+    serving = asyncio.create_task(http.serve())
+    stopping = asyncio.create_task(stop.wait())
+    ends = [serving, stopping] if failed is None else [serving, stopping, failed]
+    try:
+        await _listening(server.host, port, serving)
+        url = _url(server, port)
+        _log.info("listening at %s", url)
+        if ready is not None:
+            ready(url)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        # First the long polls and event streams are answered, then the server has nothing left to wait for.
+        await service.close()
+        http.stop()  # type: ignore[no-untyped-call]
+        await asyncio.wait({serving}, timeout=STOP_S)
+        serving.cancel()
+    if failed is not None and failed.done():
+        failed.result()
 
 
 def free_port(host: str, port: int) -> int:
@@ -105,35 +157,10 @@ def _remedy(error: Exception) -> str:
     return "the host must be an address of this machine, 127.0.0.1 for itself only or 0.0.0.0 for all networks"
 
 
-async def _serve(federation: Federation, server: ServerSettings, ready: Callable[[str], None] | None) -> None:
-    port = free_port(server.host, server.port)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "ridotto"))
-    stop = asyncio.Event()
-    _on_signals(stop)
-    http = _server(federation, server, port)
-    await federation.open()
-    serving = asyncio.create_task(http.serve())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await _listening(server.host, port, serving)
-        url = _url(server, port)
-        _log.info("listening at %s", url)
-        if ready is not None:
-            ready(url)
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        # First the long polls and event streams are answered, then the server has nothing left to wait for.
-        await federation.close()
-        http.stop()  # type: ignore[no-untyped-call]
-        await asyncio.wait({serving}, timeout=STOP_S)
-        serving.cancel()
-
-
-def _server(federation: Federation, server: ServerSettings, port: int) -> Server:
+def _http(app: ASGIApp, server: ServerSettings, port: int) -> Server:
     try:
         return Server(
-            make_app(federation),
+            app,
             address=server.host,
             port=port,
             interface=Interfaces.ASGINL,

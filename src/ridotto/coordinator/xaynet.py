@@ -86,12 +86,13 @@ class XaynetService:
         self._thread = ThreadPoolExecutor(1, "ridotto-xaynet")
         self._wakes: set[asyncio.TimerHandle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.stopped: asyncio.Future[None] | None = None
+        self._stopped: asyncio.Future[None] | None = None
 
-    async def open(self) -> None:
-        """Begin the first round. `stopped` then ends with what a hook raised, if one does."""
-        self.stopped = asyncio.get_running_loop().create_future()
+    async def open(self) -> asyncio.Future[None]:
+        """Begin the first round; return what ends with what a hook raised, if one does."""
+        self._stopped = asyncio.get_running_loop().create_future()
         await self._step(self._machine.start)
+        return self._stopped
 
     async def close(self) -> None:
         """Stop: what is unfinished of a round is lost."""
@@ -201,7 +202,7 @@ class XaynetService:
 
     def _stop(self, error: Exception) -> None:
         """End the service with what a hook or a step raised: nobody may train on while results get lost."""
-        stopped = self.stopped
+        stopped = self._stopped
         if stopped is not None:
             stopped.get_loop().call_soon_threadsafe(_fail_once, stopped, error)
 

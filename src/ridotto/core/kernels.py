@@ -1,4 +1,4 @@
-"""Compiled inner loops: the only module that imports numba, which is an extra (`speed`).
+"""Compiled inner loops of encoding: they need numba, which is an extra (`speed`).
 
 Each has a NumPy twin that gives the same bits and needs nothing; the tests compare them. Loading takes some tenths of a
 second (the first time on a machine, some seconds, since it compiles), so whoever uses these waits until that will pay.
@@ -6,35 +6,15 @@ second (the first time on a machine, some seconds, since it compiles), so whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from ridotto.errors import MissingExtraError
-
-try:
-    from numba import njit
-except ModuleNotFoundError as error:
-    raise MissingExtraError("numba", "speed") from error
+from ridotto.core.compile import compiled
 
 _ROUND = "void(float32[:,::1],float64[::1],uint32[:,::1],uint32[::1])"
 _ROUND_SATURATED = "void(float32[:,::1],float64[::1],float64,uint32[:,::1],uint32[::1],int64[::1])"
 
 
-def _compiled(signature: str) -> Callable[[Any], Any]:
-    """Compile for one signature, and keep the machine code for the next process where a folder can be written."""
-
-    def compile_now(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True)(function)
-        except RuntimeError:  # numba found no place for its cache
-            return njit(signature)(function)
-
-    return compile_now
-
-
-@_compiled(_ROUND)
+@compiled(_ROUND)
 def add_rounded(values, scales, dither, total):  # type: ignore[no-untyped-def]
     """Add floor((nearest_integer(value * scale) + dither) / 2^32) of every entry to `total`, mod 2^32.
 
@@ -49,7 +29,7 @@ def add_rounded(values, scales, dither, total):  # type: ignore[no-untyped-def]
             total[i] += np.uint32(fixed >> 32)
 
 
-@_compiled(_ROUND_SATURATED)
+@compiled(_ROUND_SATURATED)
 def add_saturated(values, scales, limit, dither, total, outside):  # type: ignore[no-untyped-def]
     """Do the same with products cut off at `limit`, in magnitude; write into `outside` how many were, by row."""
     for row in range(values.shape[0]):

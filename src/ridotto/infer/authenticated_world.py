@@ -22,9 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from ridotto.core.rng import Rng
 from ridotto.errors import DataError, PeerProtocolError
 from ridotto.infer.authenticated import seal_row
-from ridotto.infer.calibrate import calibrate
+from ridotto.infer.calibrate import to_encode
 from ridotto.infer.compare import Form
-from ridotto.infer.convert import to_graph
 from ridotto.infer.ends import channels_last
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.fss_choice import Choice
@@ -63,12 +62,7 @@ class AuthenticatedWorld(World):
 
         comparison: "fss" is refused, since keys have no tags.
         """
-        graph = to_graph(model, examples)
-        if examples is not None:
-            bits = None if fixed is None else fixed.compared_bits
-            fraction = (fixed or Fixed()).fraction_bits
-            fixed = calibrate(graph, examples, fraction_bits=fraction, compared_bits=bits).fixed
-        fixed = fixed or Fixed()
+        graph, fixed = to_encode(model, examples, fixed)
         form: Form = "fss" if comparison == "fss" else "boolean"
         compile_plan(Plan(graph.architecture, fixed, 1, "logits", form, "malicious"))
         name, seal = self._rng.bytes(NAME_BYTES), self._rng.bytes(SEED_BYTES)

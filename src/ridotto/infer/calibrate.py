@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from ridotto.errors import PlanError
 from ridotto.infer import approximations
 from ridotto.infer.approximations import SPLINES
+from ridotto.infer.convert import to_graph
 from ridotto.infer.fixed import Fixed
 from ridotto.infer.graph import (
     WEIGHTED,
@@ -129,6 +130,18 @@ def calibrate(
     rounded = decode(fixed_forward(graph, shown, fraction_bits), fraction_bits)
     error = float(np.abs(rounded - exact).max())
     return Calibration(fixed, ranges, margin, len(inputs), error, float(np.mean(_classes(rounded) == _classes(exact))))
+
+
+def to_encode(model: Any, examples: ArrayLike | None, fixed: Fixed | None) -> tuple[Graph, Fixed]:
+    """Return a model's graph, and the encoding in which it is to be shared.
+
+    examples, fixed: as of `World.share_model`. Raises as `to_graph` and `calibrate` do.
+    """
+    graph, wished = to_graph(model, examples), fixed or Fixed()
+    if examples is None:
+        return graph, wished
+    bits = None if fixed is None else fixed.compared_bits
+    return graph, calibrate(graph, examples, fraction_bits=wished.fraction_bits, compared_bits=bits).fixed
 
 
 def require(ranges: tuple[Range, ...], fixed: Fixed, margin: float) -> None:

@@ -6,7 +6,6 @@ a shape (Shape, Gather, Concat before a Reshape, as exporters write `x.view(len(
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 
 from ridotto.errors import DataError, MissingExtraError
 from ridotto.infer.builder import GraphBuilder
-from ridotto.infer.graph import AvgPool2d, Flatten, Gelu, Graph, MaxPool2d, Relu, Shape, Sigmoid, Softmax, Tanh
+from ridotto.infer.calls import pool, refuse_logarithm, reshape, simple, skip
+from ridotto.infer.graph import AvgPool2d, Gelu, Graph, MaxPool2d, Relu, Shape, Sigmoid, Softmax, Tanh
 
 try:
     import onnx
@@ -224,10 +224,7 @@ def _pool(builder: GraphBuilder, call: _Call) -> None:
     if _padding(call, kernel) != (0, 0):
         raise call.refuse("padding is not supported")
     kind = AvgPool2d if "Average" in call.kind else MaxPool2d
-    layer = kind(builder.name(call.name), kernel, stride)
-    if layer.output_shape(call.before) != call.after:
-        raise call.refuse("windows that reach over the edge (ceil_mode) are not supported")
-    builder.add(layer)
+    pool(builder, call, kind, kernel, stride)
 
 
 def _global_pool(builder: GraphBuilder, call: _Call) -> None:
@@ -236,14 +233,6 @@ def _global_pool(builder: GraphBuilder, call: _Call) -> None:
     kernel = (call.before[1], call.before[2])
     kind = AvgPool2d if "Average" in call.kind else MaxPool2d
     builder.add(kind(builder.name(call.name), kernel, kernel))
-
-
-def _reshape(builder: GraphBuilder, call: _Call) -> None:
-    if call.after == call.before:
-        return
-    if call.after != (math.prod(call.before),):
-        raise call.refuse(f"turns {call.before} into {call.after}; only flattening is supported")
-    builder.add(Flatten(builder.name(call.name)))
 
 
 def _batch_norm(builder: GraphBuilder, call: _Call) -> None:
@@ -292,18 +281,6 @@ def _softmax(builder: GraphBuilder, call: _Call) -> None:
     builder.add(Softmax(builder.name(call.name)))
 
 
-def _simple(kind: type[Relu | Sigmoid | Tanh]) -> Callable[[GraphBuilder, _Call], None]:
-    return lambda builder, call: builder.add(kind(builder.name(call.name)))
-
-
-def _skip(builder: GraphBuilder, call: _Call) -> None:
-    """Leave out what does nothing when a model is used."""
-
-
-def _no_logarithm(builder: GraphBuilder, call: _Call) -> None:
-    raise call.refuse("is not supported: leave it out, the largest output stays the largest, or take Softmax")
-
-
 HANDLERS: dict[str, Callable[[GraphBuilder, _Call], None]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
@@ -312,17 +289,17 @@ HANDLERS: dict[str, Callable[[GraphBuilder, _Call], None]] = {
     "AveragePool": _pool,
     "GlobalMaxPool": _global_pool,
     "GlobalAveragePool": _global_pool,
-    "Flatten": _reshape,
-    "Reshape": _reshape,
+    "Flatten": reshape,
+    "Reshape": reshape,
     "BatchNormalization": _batch_norm,
     **dict.fromkeys(AFFINE, _affine),
-    "Relu": _simple(Relu),
-    "Sigmoid": _simple(Sigmoid),
-    "Tanh": _simple(Tanh),
+    "Relu": simple(Relu),
+    "Sigmoid": simple(Sigmoid),
+    "Tanh": simple(Tanh),
     "Gelu": _gelu,
     "Softmax": _softmax,
-    "LogSoftmax": _no_logarithm,
-    "Identity": _skip,
-    "Dropout": _skip,
+    "LogSoftmax": refuse_logarithm,
+    "Identity": skip,
+    "Dropout": skip,
 }
 """Operator -> how it becomes a layer."""

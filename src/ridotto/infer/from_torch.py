@@ -8,7 +8,6 @@ traced may be an `nn.Sequential`, nested modules, or a `forward` that calls modu
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,10 @@ from numpy.typing import ArrayLike
 
 from ridotto.errors import DataError, MissingExtraError
 from ridotto.infer.builder import GraphBuilder
+from ridotto.infer.calls import pool, refuse_logarithm, reshape, simple, skip
 from ridotto.infer.graph import (
     SUPPORTED,
     AvgPool2d,
-    Flatten,
     Gelu,
     Graph,
     MaxPool2d,
@@ -182,10 +181,7 @@ def _pool(builder: GraphBuilder, call: _Call) -> None:
     if call.options.get("divisor_override"):
         raise call.refuse("a divisor of its own is not supported")
     kind = AvgPool2d if "avg" in call.title else MaxPool2d
-    layer = kind(builder.name(call.name), kernel, stride)
-    if layer.output_shape(call.before) != call.after:
-        raise call.refuse("windows that reach over the edge (ceil_mode) are not supported")
-    builder.add(layer)
+    pool(builder, call, kind, kernel, stride)
 
 
 def _adaptive_pool(builder: GraphBuilder, call: _Call) -> None:
@@ -195,14 +191,6 @@ def _adaptive_pool(builder: GraphBuilder, call: _Call) -> None:
     kernel = (height // rows, width // columns)
     kind = AvgPool2d if "avg" in call.title else MaxPool2d
     builder.add(kind(builder.name(call.name), kernel, kernel))
-
-
-def _reshape(builder: GraphBuilder, call: _Call) -> None:
-    if call.after == call.before:
-        return
-    if call.after != (math.prod(call.before),):
-        raise call.refuse(f"turns {call.before} into {call.after}; only flattening is supported")
-    builder.add(Flatten(builder.name(call.name)))
 
 
 def _gelu(builder: GraphBuilder, call: _Call) -> None:
@@ -215,18 +203,6 @@ def _softmax(builder: GraphBuilder, call: _Call) -> None:
     if call.options.get("dim") not in {None, 1, -1}:
         raise call.refuse(f"over dimension {call.options['dim']} is not supported, only over the features")
     builder.add(Softmax(builder.name(call.name)))
-
-
-def _simple(kind: type[Relu | Sigmoid | Tanh]) -> Callable[[GraphBuilder, _Call], None]:
-    return lambda builder, call: builder.add(kind(builder.name(call.name)))
-
-
-def _skip(builder: GraphBuilder, call: _Call) -> None:
-    """Leave out what does nothing in eval mode."""
-
-
-def _no_logarithm(builder: GraphBuilder, call: _Call) -> None:
-    raise call.refuse("is not supported: leave it out, the largest output stays the largest, or take Softmax")
 
 
 def _array(tensor: Any) -> Any:
@@ -283,13 +259,13 @@ HANDLERS: dict[str, Callable[[GraphBuilder, _Call], None]] = {
     "avg_pool2d": _pool,
     "adaptive_max_pool2d": _adaptive_pool,
     "adaptive_avg_pool2d": _adaptive_pool,
-    **dict.fromkeys(("flatten", "view", "reshape"), _reshape),
+    **dict.fromkeys(("flatten", "view", "reshape"), reshape),
     "gelu": _gelu,
     "softmax": _softmax,
-    "log_softmax": _no_logarithm,
-    **dict.fromkeys(("relu", "relu_"), _simple(Relu)),
-    **dict.fromkeys(("sigmoid", "sigmoid_"), _simple(Sigmoid)),
-    **dict.fromkeys(("tanh", "tanh_"), _simple(Tanh)),
-    **dict.fromkeys(("dropout", "identity", "contiguous", "clone", "detach"), _skip),
+    "log_softmax": refuse_logarithm,
+    **dict.fromkeys(("relu", "relu_"), simple(Relu)),
+    **dict.fromkeys(("sigmoid", "sigmoid_"), simple(Sigmoid)),
+    **dict.fromkeys(("tanh", "tanh_"), simple(Tanh)),
+    **dict.fromkeys(("dropout", "identity", "contiguous", "clone", "detach"), skip),
 }
 """What is called -> how it becomes a layer."""

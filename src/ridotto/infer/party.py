@@ -76,7 +76,7 @@ class Party:
     ) -> None:
         if len({peer, dealer, *clients}) != 2 + len(clients):
             raise LocalProtocolError("peer, dealer and clients must have different names")
-        self._first, self._peer, self._dealer = first, peer, dealer
+        self._peer, self._dealer = peer, dealer
         self._clients = frozenset(clients)
         self._reader = Reader(first, dealer)
         self._limits = limits or Limits()

@@ -205,10 +205,11 @@ class Service:
     def _accept(self) -> None:
         try:
             raw, _ = self._listener.accept()
-        except BlockingIOError:
+            raw.setblocking(False)
+            wrapped = self._pins.wrap(raw, server=True)
+        except OSError:
+            # Nobody calls any more, or hung up at once: anybody may do that, and it must not stop us.
             return
-        raw.setblocking(False)
-        wrapped = self._pins.wrap(raw, server=True)
         self._greeting[wrapped] = time.monotonic() + HANDSHAKE_S
         self._selector.register(wrapped, selectors.EVENT_READ)
         self._shake(wrapped)

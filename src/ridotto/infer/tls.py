@@ -6,12 +6,14 @@ shown with them byte for byte, and takes the name that belongs to it. Names in c
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ridotto.core.wire import Message
 from ridotto.crypto.certificates import read_certificate
@@ -42,6 +44,22 @@ RECORD_BYTES = 1 << 14
 """Most that one record of TLS holds: a full one is seldom the last (RFC 8446, section 5.1)."""
 
 
+class TlsSocket(ssl.SSLSocket):
+    """Close itself if the other end is gone before TLS begins.
+
+    That is found out while the socket is made, by asking for the other end's address. Making it fails then, so nobody
+    else has it to close it.
+    """
+
+    def getpeername(self) -> Any:
+        """Return the other end's address. Raises ConnectionResetError if there is none any more."""
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, "the other end is gone") from error
+
+
 class Pins:
     """Know the others by their certificates, and set connections up.
 
@@ -56,10 +74,18 @@ class Pins:
         self._client = self._context(ssl.PROTOCOL_TLS_CLIENT, own)
 
     def wrap(self, raw: socket.socket, *, server: bool) -> ssl.SSLSocket:
-        """Start TLS on a connected socket; the handshake is still to be done."""
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Start TLS on a connected socket, and own it; the handshake is still to be done.
+
+        Raises OSError if the other end is gone; the socket is closed then.
+        """
         context = self._server if server else self._client
-        return context.wrap_socket(raw, server_side=server, do_handshake_on_connect=False)
+        try:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return context.wrap_socket(raw, server_side=server, do_handshake_on_connect=False)
+        except OSError:
+            # Still open if it was not taken over yet.
+            raw.close()
+            raise
 
     def name_of(self, connection: ssl.SSLSocket) -> str:
         """Return who is at the other end, after the handshake. Raises PeerProtocolError if that is nobody known."""
@@ -75,21 +101,23 @@ class Pins:
             raw = socket.create_connection((contact.host, contact.port), timeout_s)
         except OSError as error:
             raise UnreachableError(f"{place}: {error}") from error
-        wrapped = raw
+        wrapped = None
         try:
-            wrapped = secured = self.wrap(raw, server=False)
-            secured.do_handshake()
-            found = self.name_of(secured)
+            wrapped = self.wrap(raw, server=False)
+            wrapped.do_handshake()
+            found = self.name_of(wrapped)
         except (OSError, PeerProtocolError) as error:
-            wrapped.close()
+            if wrapped is not None:
+                wrapped.close()
             raise UnreachableError(f"{place}: {error}") from error
         if found != contact.name:
-            secured.close()
+            wrapped.close()
             raise UnreachableError(f"{place}: {found} answers there")
-        return Connection(secured, found)
+        return Connection(wrapped, found)
 
     def _context(self, protocol: int, own: Identity) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
+        context.sslsocket_class = TlsSocket
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED

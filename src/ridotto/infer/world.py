@@ -25,9 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from ridotto.core.rng import OsRng, Rng
 from ridotto.errors import DataError, LocalProtocolError
 from ridotto.infer.argmax import classes_of
-from ridotto.infer.calibrate import calibrate
+from ridotto.infer.calibrate import to_encode
 from ridotto.infer.compare import Form
-from ridotto.infer.convert import to_graph
 from ridotto.infer.ends import channels_last
 from ridotto.infer.fixed import Fixed, share
 from ridotto.infer.fss_choice import Choice, choose
@@ -136,12 +135,7 @@ class World:
         queries so far have seen (`fss_choice`).
         Raises DataError or PlanError, naming the layer, if it does not fit.
         """
-        graph = to_graph(model, examples)
-        if examples is not None:
-            bits = None if fixed is None else fixed.compared_bits
-            fraction = (fixed or Fixed()).fraction_bits
-            fixed = calibrate(graph, examples, fraction_bits=fraction, compared_bits=bits).fixed
-        fixed = fixed or Fixed()
+        graph, fixed = to_encode(model, examples, fixed)
         # Refused here, with the layer's name, rather than by a party.
         compile_plan(Plan(graph.architecture, fixed, 1, "logits"))
         row = encode_parameters(graph, fixed)

@@ -88,11 +88,6 @@ class PrivacyStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             return None
         return 0.0 if self.epsilon is None else max(0.0, self.budget - self.epsilon)
 
-    @property
-    def exhausted(self) -> bool:
-        """Say whether more was spent than the budget; a plan's driver stops before that happens."""
-        return self.budget is not None and (self.epsilon is None or self.epsilon > self.budget)
-
     def within(self, budget: Budget) -> bool:
         """Say whether what was spent is within this budget, at its delta or a smaller one."""
         return self.epsilon is not None and self.epsilon <= budget.epsilon and self.delta <= budget.delta

@@ -13,11 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ridotto.core.fixedpoint import FixedPoint
 from ridotto.errors import DataError, PlanError
-from ridotto.learn.robust import rule
+from ridotto.learn.robust import Combined, Rule, rule
 from ridotto.learn.robust.groups import (
     TOO_LONG,
     at_most_dirty,
-    bucketed,
     clean_groups,
     deviation_of,
     exceeding,
@@ -25,7 +24,6 @@ from ridotto.learn.robust.groups import (
     group_sizes,
     honest_limit,
     influence,
-    majority_clean,
 )
 from tests.learn.robust.attacks import ATTACKS, Attack, attacked, honest_updates, replacement
 
@@ -77,12 +75,7 @@ def test_refuses_groups_that_can_not_be(names: list[str], seed: bytes, groups: i
 def test_two_attackers_among_three_pairs() -> None:
     # 15 ways to place 2 among 6: 3 in one group, which leaves two clean; 12 in two, which leaves one.
     assert clean_groups(6, 2, 3) == (0, 12 / 15, 3 / 15, 0)
-    assert majority_clean(6, 2, 3) == 3 / 15
-
-
-def test_half_of_the_groups_are_no_majority() -> None:
-    # Two attackers among four pairs: 28 ways, and in 4 of them both are in one group, which leaves three clean.
-    assert majority_clean(8, 2, 4) == 4 / 28
+    assert at_most_dirty(6, 2, 3, 1) == 3 / 15
 
 
 @pytest.mark.parametrize(
@@ -110,7 +103,6 @@ def test_as_many_dirty_groups_as_attackers_are_certain() -> None:
     assert at_most_dirty(100, 10, 25, 10) == 1.0
     assert at_most_dirty(100, 10, 25, 9) < 1.0
     assert at_most_dirty(100, 10, 25, 0) == 0.0
-    assert majority_clean(100, 10, 25) == 1.0
     assert at_most_dirty(100, 0, 25, 0) == 1.0
     assert at_most_dirty(10, 10, 5, 5) == 1.0
 
@@ -122,23 +114,28 @@ def test_refuses_impossible_counts() -> None:
         clean_groups(10, 1, 11)
 
 
+def combined(means: np.ndarray, by: Rule, limits: list[float]) -> Combined:
+    """Combine the means of groups as a round does, those that are too long left out."""
+    return by.combine(means, np.ones(len(means)), None, exceeding(means, limits))
+
+
 def test_leaves_out_a_group_that_is_too_long_and_combines_the_others() -> None:
     means = np.array([[1, 0], [0.6, 0.8], [0, 1], [90, 0], [0.8, 0.6]], np.float32)
-    result = bucketed(means, np.ones(5), rule("median"), limits=[1.0] * 5)
+    result = combined(means, rule("median"), [1.0] * 5)
     assert result.reasons == {3: TOO_LONG}
     assert_allclose(result.mean, [0.7, 0.7])
     assert_array_equal(result.kept, [True, True, True, False, True])
     # Without the check the median withstands it too, the mean would not.
-    assert bucketed(means, np.ones(5), rule("median")).kept.all()
+    assert rule("median").combine(means, np.ones(5)).kept.all()
 
 
 def test_found_groups_count_as_attackers() -> None:
     means = np.array([[1.0], [2.0], [3.0], [4.0], [1e9]], np.float32)
     # One is trimmed at each end for f = 1; the lie is found, so nothing needs to be trimmed any more.
-    assert bucketed(means, np.ones(5), rule("trimmed_mean", attackers=1), [5.0] * 5).mean == 2.5
+    assert combined(means, rule("trimmed_mean", attackers=1), [5.0] * 5).mean == 2.5
     means[3] = math.nan
     with pytest.raises(DataError, match="2 of 5 updates are excluded, and trimmed_mean withstands 1 attackers"):
-        bucketed(means, np.ones(5), rule("trimmed_mean", attackers=1), [5.0] * 5)
+        combined(means, rule("trimmed_mean", attackers=1), [5.0] * 5)
 
 
 def dealt_means(rows: np.ndarray, groups: int) -> tuple[np.ndarray, dict[str, int]]:
@@ -160,8 +157,8 @@ def test_ten_of_a_hundred_liars_leave_a_median_of_25_groups_within_the_range_of_
     assert len(dirty) <= 10
     clean = means[[group for group in range(25) if group not in dirty]]
     limit = float(np.linalg.norm(honest, axis=1).max())
-    for limits in (None, [limit] * 25):
-        result = bucketed(means, np.ones(25), rule("median"), limits)
+    for limits in ([1e30] * 25, [limit] * 25):
+        result = combined(means, rule("median"), limits)
         assert set(result.reasons) <= dirty
         assert (result.mean >= np.nextafter(clean.min(axis=0), -np.inf)).all()
         assert (result.mean <= np.nextafter(clean.max(axis=0), np.inf)).all()
@@ -173,7 +170,7 @@ def test_one_liar_of_a_hundred_replaces_the_model_in_one_sum_and_not_in_groups()
     target = 50.0
     assert abs(rows.mean(axis=0)[0] - target) < 1
     means, _ = dealt_means(rows, 20)
-    checked = bucketed(means, np.ones(20), rule("trimmed_mean", attackers=1), [4.5] * 20)
+    checked = combined(means, rule("trimmed_mean", attackers=1), [4.5] * 20)
     assert len(checked.reasons) == 1
     assert np.linalg.norm(checked.mean - honest.mean(axis=0)) < 0.2
 

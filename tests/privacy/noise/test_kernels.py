@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +16,7 @@ from ridotto.privacy.noise.ring import IntegerNoise, add_noise
 from ridotto.privacy.noise.rounding import round_within, rounded_within
 from ridotto.privacy.noise.skellam import Skellam
 from ridotto.privacy.noise.table import InversionTable
-from tests.privacy.noise.engines import both, compiled
+from tests.privacy.noise.engines import both
 from tests.privacy.noise.zscores import words
 
 # A first call compiles, which takes seconds where no cache is kept.
@@ -139,15 +136,3 @@ def test_takes_vectors_as_they_lie() -> None:
             plain, quick = both(draw)
             np.testing.assert_array_equal(plain, quick)
         assert not out[1::2].any()
-
-
-def test_loops_are_compiled_where_nothing_can_be_cached() -> None:
-    compiled()
-    # Where numba finds no place for its cache it raises, at the decorator.
-    code = (
-        "import numba.core.caching as c; c.CompileResultCacheImpl._locator_classes = [];"
-        "import numpy as np; from ridotto.privacy.noise.kernels import lookup;"
-        "print(*[loop.signatures != [] for loop in lookup(np.dtype('i4'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.split() == ["True", "True"]

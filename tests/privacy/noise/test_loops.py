@@ -54,7 +54,8 @@ def test_noise_counts_its_entries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_numba_nothing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "ridotto.privacy.noise.kernels", raising=False)
+    for module in ("ridotto.core.compile", "ridotto.privacy.noise.kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     found = Loops()
     assert found.kernels(PAY_ENTRIES + 1) is None
     assert not found.load()

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from ridotto.core.machine import COORDINATOR, Envelope
 from ridotto.errors import PeerProtocolError
-from tests.secagg.committee.attack import HONEST, assert_exact, changed, lying, resigned, transcript
+from tests.secagg.committee.attack import HONEST, resigned, transcript
 from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, changed, lying
 
 OTHERS = ("p000", "p002", "p003", "p004")
 

@@ -19,17 +19,10 @@ from ridotto.secagg.committee import CommitteeParticipant, participant
 from ridotto.secagg.committee.binding import RELEASE_CONTEXT, release_statement
 from ridotto.secagg.committee.coordinator import Disagreement
 from ridotto.secagg.committee.replicas import agreed_masks, settle_slots
-from tests.secagg.committee.attack import (
-    HONEST,
-    assert_exact,
-    changed,
-    faults_of,
-    lying,
-    other_masks,
-    resigned,
-    silent,
-)
-from tests.secagg.committee.world import World, identity, lanes_of, make_setup, make_vector
+from tests.secagg.committee.attack import HONEST, other_masks, resigned
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, changed, faults_of, lying, silent
+from tests.secagg.committee_roles.world import identity, lanes_of, make_vector
 
 OTHERS = ("p000", "p001", "p003", "p004")
 ONE_SLOT = HONEST.setup.replicas[0]

@@ -15,8 +15,10 @@ from ridotto.errors import PeerProtocolError
 from ridotto.secagg.committee import CommitteeParticipant, CommitteeSetup
 from ridotto.secagg.committee_roles.keys import book_root, signed_key
 from ridotto.secagg.committee_roles.messages import MemberBook, MemberEntry
-from tests.secagg.committee.attack import HONEST, assert_exact, changed, faults_of, lying, reasons
-from tests.secagg.committee.world import World, identity, make_pool, make_setup, make_vector, member
+from tests.secagg.committee.attack import HONEST
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, changed, faults_of, lying, reasons
+from tests.secagg.committee_roles.world import identity, make_pool, make_vector, member
 
 LOW_ORDER = b"\x01" + bytes(31)
 

@@ -16,16 +16,10 @@ from ridotto.secagg.committee.messages import MaskSum, SeedParcels
 from ridotto.secagg.committee_roles.agreement import ACK_CONTEXT, Equivocation, ack_statement, set_root, sign_ack
 from ridotto.secagg.committee_roles.keys import book_root
 from ridotto.secagg.committee_roles.messages import Ack, Acks, Included, SeatVote
-from tests.secagg.committee.attack import (
-    HONEST,
-    assert_exact,
-    at_acknowledgement,
-    changed,
-    kind_of,
-    lying,
-    transcript,
-)
-from tests.secagg.committee.world import World, identity, make_setup, release
+from tests.secagg.committee.attack import HONEST, transcript
+from tests.secagg.committee.world import World, make_setup, release
+from tests.secagg.committee_roles.attack import assert_exact, at_acknowledgement, changed, kind_of, lying
+from tests.secagg.committee_roles.world import identity
 
 # --- 4.5 equivocation -------------------------------------------------------------------------------------------
 

@@ -10,25 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ridotto.core.machine import COORDINATOR, Envelope
+from ridotto.core.machine import Envelope
 from ridotto.core.packing import pack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import digest
-from ridotto.errors import LocalProtocolError, PeerProtocolError
-from ridotto.secagg.committee import CommitteeCoordinator, CommitteeParticipant
-from ridotto.secagg.committee_roles.messages import Checked
-from ridotto.secagg.session import Timeouts
-from tests.secagg.committee.attack import (
-    HONEST,
+from ridotto.errors import LocalProtocolError
+from ridotto.secagg.committee import CommitteeParticipant
+from tests.secagg.committee.attack import HONEST, resigned, transcript
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import (
     assert_exact,
+    change_one_byte,
     changed,
     kind_of,
     lying,
     reasons,
-    resigned,
-    transcript,
+    say_anything,
+    say_out_of_place,
 )
-from tests.secagg.committee.world import World, identity, make_setup, make_vector
+from tests.secagg.committee_roles.world import identity, make_vector
 
 OTHERS = ("p000", "p002", "p003", "p004")
 
@@ -155,64 +155,17 @@ SPOKEN = len(transcript(SMALL_SETUP).sent)
 @given(which=st.integers(0, SPOKEN - 1), place=st.integers(0, 1 << 12), flip=st.integers(1, 255))
 @settings(max_examples=100)
 def test_4_20_any_changed_byte_is_refused_or_harmless(which: int, place: int, flip: int) -> None:
-    """One byte of one frame: nothing but a PeerProtocolError leaves `receive`, and no wrong sum is opened."""
-    seen = 0
-
-    def tamper(envelope: Envelope) -> list[Envelope]:
-        nonlocal seen
-        seen += 1
-        if seen - 1 != which:
-            return [envelope]
-        frame = bytearray(world.codec.encode(envelope.message, envelope.attachment))
-        frame[place % len(frame)] ^= flip
-        try:
-            message, attachment = world.codec.decode(frame, envelope.sender)
-        except PeerProtocolError:
-            return []
-        return [dataclasses.replace(envelope, message=message, attachment=attachment)]
-
-    world = World(SMALL_SETUP, tamper=tamper)
-    finish = world.run()
-    if finish.error is None:
-        assert_exact(world, finish)
+    change_one_byte(lambda tamper: World(SMALL_SETUP, tamper=tamper), which, place, flip)
 
 
 @given(data=st.data())
 @settings(max_examples=100)
 def test_4_20_any_message_in_any_state_is_taken_or_refused(data: st.DataObject) -> None:
-    """Messages of an honest session in any order, from anybody, to a coordinator, a member and a participant."""
-    world = HONEST
-    names = [COORDINATOR, *(one.name for one in (*world.setup.session.members, *world.setup.roster.members)), "nobody"]
-    machines = [CommitteeCoordinator(world.setup, Timeouts(100, 10)), world.member("m000"), world.participant(0)]
-    for machine in machines:
-        machine.start(0.0)
-    picks = data.draw(st.lists(st.tuples(st.integers(0, len(world.sent) - 1), st.sampled_from(names)), max_size=12))
-    blamed = {"nobody"}
-    for place, sender in picks:
-        for machine in machines:
-            try:
-                machine.receive(sender, world.sent[place].message, 0.0)
-            except PeerProtocolError as refusal:
-                blamed.add(refusal.peer)
-    assert blamed <= {*names}
+    say_anything(HONEST, data)
 
 
 def test_messages_out_of_their_place_are_refused_by_name() -> None:
-    world = HONEST
-    machine = CommitteeCoordinator(world.setup, Timeouts(100, 10))
-    machine.start(0.0)
-    masks = world.said("MaskSum")[0]
-    with pytest.raises(PeerProtocolError, match="too early"):
-        machine.receive(masks.sender, masks.message, 0.0)
-    with pytest.raises(PeerProtocolError, match="takes no SeedParcels"):
-        machine.receive("m000", world.said("SeedParcels")[0].message, 0.0)
-    with pytest.raises(PeerProtocolError, match="no committee member"):
-        machine.receive("p000", Checked(world.setup.sid, ()), 0.0)
-    for other in (world.member("m000"), world.participant(0)):
-        with pytest.raises(PeerProtocolError, match="only the coordinator"):
-            other.receive("p001", masks.message, 0.0)
-        with pytest.raises(PeerProtocolError, match="came where MemberBook belongs"):
-            other.receive(COORDINATOR, masks.message, 0.0)
+    say_out_of_place(HONEST, HONEST.said("MaskSum")[0])
 
 
 def test_a_vector_of_another_length_is_the_callers_fault() -> None:

@@ -10,7 +10,8 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.errors import PlanError
 from ridotto.secagg.committee.drawn import drawn_coordinator, drawn_member, drawn_participant, setup_of
 from ridotto.secagg.session import CommitteeSession, Session, Timeouts
-from tests.secagg.committee.world import World, identity, lanes_of, make_setup, make_vector
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.world import identity, lanes_of, make_vector
 
 
 def drawn_session(seats: int, corrupt: int, minimum: int = 5) -> CommitteeSession:

@@ -13,8 +13,9 @@ from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.words import Words
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.tasks import SlotNoise, SumMasks
-from tests.secagg.committee.attack import faults_of, silent
-from tests.secagg.committee.world import World, lanes_of, make_setup
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import faults_of, silent
+from tests.secagg.committee_roles.world import lanes_of
 
 SIGMA = 50.0
 ENTRIES = 20_000

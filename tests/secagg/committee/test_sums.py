@@ -19,8 +19,10 @@ from ridotto.secagg.committee_roles.messages import MemberBook
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.session import Timeouts
 from ridotto.secagg.tasks import Opened
-from tests.secagg.committee.attack import HONEST, assert_exact, faults_of, kind_of, silent
-from tests.secagg.committee.world import World, make_setup, member
+from tests.secagg.committee.attack import HONEST
+from tests.secagg.committee.world import World, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, faults_of, kind_of, silent
+from tests.secagg.committee_roles.world import member
 
 
 def everybody(world: World) -> tuple[str, ...]:

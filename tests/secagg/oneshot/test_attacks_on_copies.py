@@ -7,15 +7,8 @@ import dataclasses
 from msgspec.structs import replace
 
 from ridotto.core.machine import COORDINATOR, Envelope
-from tests.secagg.oneshot.attack import (
-    SMALL,
-    assert_exact,
-    changed,
-    kind_of,
-    lying,
-    resigned,
-    transcript,
-)
+from tests.secagg.committee_roles.attack import assert_exact, changed, kind_of, lying
+from tests.secagg.oneshot.attack import SMALL, resigned, transcript
 from tests.secagg.oneshot.world import World, make_setup
 
 # --- 4.8 copies, 4.9 replay -------------------------------------------------------------------------------------

@@ -14,14 +14,9 @@ from ridotto.crypto.seal import ExchangeKey
 from ridotto.errors import PeerProtocolError
 from ridotto.secagg.committee_roles.keys import book_root
 from ridotto.secagg.oneshot import OneshotParticipant, OneshotSetup
-from tests.secagg.oneshot.attack import (
-    assert_exact,
-    changed,
-    faults_of,
-    lying,
-    reasons,
-)
-from tests.secagg.oneshot.world import World, identity, make_pool, make_setup, make_vector, member
+from tests.secagg.committee_roles.attack import assert_exact, changed, faults_of, lying, reasons
+from tests.secagg.committee_roles.world import identity, make_pool, make_vector, member
+from tests.secagg.oneshot.world import World, make_setup
 
 # --- 4.1 model inconsistency ------------------------------------------------------------------------------------
 

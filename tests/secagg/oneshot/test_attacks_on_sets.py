@@ -15,16 +15,10 @@ from ridotto.secagg.committee_roles.agreement import ACK_CONTEXT, Equivocation, 
 from ridotto.secagg.committee_roles.keys import book_root
 from ridotto.secagg.committee_roles.messages import Ack, Acks, Included, SeatVote
 from ridotto.secagg.oneshot.messages import Parcels, Release
-from tests.secagg.oneshot.attack import (
-    HONEST,
-    assert_exact,
-    at_acknowledgement,
-    changed,
-    kind_of,
-    lying,
-    transcript,
-)
-from tests.secagg.oneshot.world import World, identity, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, at_acknowledgement, changed, kind_of, lying
+from tests.secagg.committee_roles.world import identity
+from tests.secagg.oneshot.attack import HONEST, transcript
+from tests.secagg.oneshot.world import World, make_setup
 
 # --- 4.5 equivocation -------------------------------------------------------------------------------------------
 

@@ -17,15 +17,10 @@ from ridotto.secagg.committee_roles.messages import MemberBook
 from ridotto.secagg.oneshot import OneshotParticipant, OneshotSetup, participant
 from ridotto.secagg.oneshot.binding import RELEASE_CONTEXT
 from ridotto.secagg.oneshot.binding import release_statement as say_release
-from tests.secagg.oneshot.attack import (
-    assert_exact,
-    changed,
-    faults_of,
-    kind_of,
-    lying,
-    transcript,
-)
-from tests.secagg.oneshot.world import World, identity, lanes_of, make_setup, make_vector
+from tests.secagg.committee_roles.attack import assert_exact, changed, faults_of, kind_of, lying
+from tests.secagg.committee_roles.world import identity, lanes_of, make_vector
+from tests.secagg.oneshot.attack import transcript
+from tests.secagg.oneshot.world import World, make_setup
 
 # --- 4.6 bad seals and inconsistent shares -----------------------------------------------------------------------
 

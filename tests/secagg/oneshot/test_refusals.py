@@ -15,8 +15,10 @@ from ridotto.secagg.committee_roles.keys import signed_key
 from ridotto.secagg.committee_roles.messages import MemberBook, MemberEntry
 from ridotto.secagg.oneshot import OneshotParticipant
 from ridotto.secagg.oneshot.release import recover
-from tests.secagg.oneshot.attack import HONEST, assert_exact, changed, kind_of, lying, reasons, resigned
-from tests.secagg.oneshot.world import World, identity, make_setup
+from tests.secagg.committee_roles.attack import assert_exact, changed, kind_of, lying, reasons
+from tests.secagg.committee_roles.world import identity
+from tests.secagg.oneshot.attack import HONEST, resigned
+from tests.secagg.oneshot.world import World, make_setup
 
 LOW_ORDER = b"\x01" + bytes(31)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from ridotto.core.machine import COORDINATOR, SELF, Envelope, Finish
+from ridotto.core.machine import COORDINATOR, SELF, Finish
 from ridotto.core.wire import digest
 from ridotto.crypto.lattice.loops import Loops, PlainLoops
 from ridotto.errors import LocalProtocolError, PeerProtocolError, PlanError
@@ -18,16 +18,9 @@ from ridotto.secagg.oneshot import OneshotCoordinator, OneshotParticipant, Onesh
 from ridotto.secagg.oneshot.messages import Release
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.session import Timeouts
-from tests.secagg.oneshot.world import World, make_setup, member
-
-
-def kind_of(envelope: Envelope) -> str:
-    return type(envelope.message).__name__
-
-
-def assert_exact(world: World, finish: Finish) -> None:
-    assert finish.error is None
-    np.testing.assert_array_equal(world.opened(), world.total(finish.result.included))
+from tests.secagg.committee_roles.attack import assert_exact, kind_of
+from tests.secagg.committee_roles.world import member
+from tests.secagg.oneshot.world import World, make_setup
 
 
 def everybody(world: World) -> tuple[str, ...]:

@@ -1,160 +1,54 @@
-"""A bench for `oneshot`: real machines, an independent adder, and a network that tests may attack."""
+"""A bench for `oneshot`."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 
-import numpy as np
-
-from ridotto.core.fixedpoint import container
-from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine, Router
-from ridotto.core.rng import insecure_seeded_rng
-from ridotto.core.wire import Codec, Message
+from ridotto.core.machine import Buffer
+from ridotto.core.wire import Message
 from ridotto.crypto.lattice.loops import LOOPS, Loops
-from ridotto.crypto.seal import IdentityKey
 from ridotto.secagg.committee_roles.choice import choose
-from ridotto.secagg.committee_roles.tasks import Settle
-from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.oneshot import OneshotCoordinator, OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.ciphersum import SessionSum
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES
 from ridotto.secagg.oneshot.tasks import OpenCiphers
-from ridotto.secagg.session import Member, Session, Timeouts
-from ridotto.secagg.tasks import Fold
-
-ENTRIES = 5
-Tamper = Callable[[Envelope], Iterable[Envelope]]
-
-
-@cache
-def identity(name: str) -> IdentityKey:
-    return IdentityKey.generate(insecure_seeded_rng(zlib.crc32(name.encode())))
-
-
-def member(name: str) -> Member:
-    return Member(name, identity(name).public)
-
-
-def make_pool(count: int) -> tuple[Member, ...]:
-    return tuple(member(f"m{index:03}") for index in range(count))
+from ridotto.secagg.session import Timeouts
+from tests.secagg.committee_roles.world import SeatedWorld, identity, lanes_in, make_pool, make_session, make_vector
 
 
 def make_setup(
     count: int = 5, *, committee: int = 7, corrupt: int = 2, pack: int = 2, beacon: bytes = b"b" * 32, **changes: object
 ) -> OneshotSetup:
-    settings: dict[str, object] = {
-        "protocol": "oneshot",
-        "plan": b"p" * 32,
-        "model": b"m" * 32,
-        "nonce": b"n" * 32,
-        "round": 1,
-        "shard": 0,
-        "members": tuple(member(f"p{index:03}") for index in range(count)),
-        "bits": 32,
-        "minimum": 3,
-    } | changes
-    lanes = Lanes(int(str(settings["bits"])), count, (1000,))
-    session = Session(**({"length": ENTRIES + lanes.size} | settings))  # type: ignore[arg-type]
+    session = make_session("oneshot", count, **changes)
     roster = choose(make_pool(committee), beacon, committee, corrupt)
-    return OneshotSetup(session, roster, pack, lanes.size)
-
-
-def lanes_of(setup: OneshotSetup) -> Lanes:
-    return Lanes(setup.session.bits, len(setup.session.members), (1000,))
-
-
-def make_vector(setup: OneshotSetup, index: int) -> np.ndarray:
-    """Give participant `index` the entries index+1, -2(index+1), 3(index+1)... and the weight 10(index+1)."""
-    bits, lanes = setup.session.bits, lanes_of(setup)
-    entries = setup.session.length - lanes.size
-    values = (index + 1) * np.arange(1, entries + 1) * np.where(np.arange(entries) % 2, -1, 1)
-    words = (values.astype(np.int64).astype(np.uint64) & np.uint64(2**bits - 1)).astype(container(bits))
-    return np.concatenate([words, lanes.write([10 * (index + 1)])])
+    return OneshotSetup(session, roster, pack, lanes_in(session).size)
 
 
 @dataclass
-class World:
-    """Run one session. `tamper` sees and changes every envelope; `swap` replaces machines; `gone` never speak."""
+class World(SeatedWorld):
+    """Run one session."""
 
-    setup: OneshotSetup
-    tamper: Tamper = lambda envelope: [envelope]
-    seed: int = 1
     loops: Loops = LOOPS
-    sent: list[Envelope] = field(default_factory=list)
-    swap: dict[str, Machine] = field(default_factory=dict)
-    gone: tuple[str, ...] = ()
-    sum: SessionSum | None = None
-    settled: list[Settle] = field(default_factory=list)
+
+    messages = ONESHOT_MESSAGES
+    delivery = "Parcels"
+
+    def make_sum(self) -> SessionSum:
+        return SessionSum(self.setup.shape, self.read_lanes, loops=self.loops)
+
+    def coordinator(self) -> OneshotCoordinator:
+        return OneshotCoordinator(self.setup, Timeouts(100, 10))
 
     def participant(self, index: int, setup: OneshotSetup | None = None) -> OneshotParticipant:
         setup = setup or self.setup
         name = setup.session.members[index].name
-        rng = insecure_seeded_rng(self.seed).child(name)
-        return OneshotParticipant(
-            setup, name, identity(name), make_vector(setup, index), rng, setup.roster.members, self.loops
-        )
+        vector, pool = make_vector(setup, index), setup.roster.members
+        return OneshotParticipant(setup, name, identity(name), vector, self.rng(name), pool, self.loops)
 
     def member(self, name: str, setup: OneshotSetup | None = None) -> OneshotMember:
-        return OneshotMember(setup or self.setup, name, identity(name), insecure_seeded_rng(self.seed).child(name))
+        return OneshotMember(setup or self.setup, name, identity(name), self.rng(name))
 
-    def run(self) -> Finish:
-        session, roster = self.setup.session, self.setup.roster
-        machines: dict[str, Machine] = {one.name: self.participant(i) for i, one in enumerate(session.members)}
-        machines |= {one.name: self.member(one.name) for one in roster.members}
-        machines |= self.swap
-        machines = {name: machine for name, machine in machines.items() if name not in self.gone}
-        machines[COORDINATOR] = OneshotCoordinator(self.setup, Timeouts(100, 10))
-        self.sum = SessionSum(self.setup.shape, self._read_lanes, loops=self.loops)
-        self.codec = Codec(*ONESHOT_MESSAGES, attachment_limit=1 << 20)
-        self.router = Router(machines, self._perform, self._link)
-        self.finished = self.router.run()
-        return self.finished[COORDINATOR]
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """Who was refused, by anybody, and why (the last reason)."""
-        return {refusal.peer: refusal.why for _, refusal in self.router.refusals}
-
-    def said(self, kind: str) -> list[Envelope]:
-        return [envelope for envelope in self.sent if type(envelope.message).__name__ == kind]
-
-    def total(self, names: Iterable[str]) -> np.ndarray:
-        """Compute what the sum over `names` must be, without any protocol."""
-        places = {one.name: i for i, one in enumerate(self.setup.session.members)}
-        bits = self.setup.session.bits
-        rows = [make_vector(self.setup, places[name]).astype(np.uint64) for name in names]
-        return (sum(rows, np.zeros(1, np.uint64)) & np.uint64(2**bits - 1)).astype(container(bits))
-
-    def opened(self) -> np.ndarray | None:
-        return None if self.sum is None else self.sum.opened
-
-    def _read_lanes(self, vector: np.ndarray) -> tuple[int, bool]:
-        lanes = lanes_of(self.setup)
-        read = lanes.read(vector[-lanes.size :])
-        return read.count, read.zero
-
-    def _link(self, envelope: Envelope) -> Iterable[Envelope]:
-        self.sent.append(envelope)
-        for delivered in self.tamper(envelope):
-            # Everything crosses the real wire, so a test can't send what a socket could not.
-            frame = self.codec.encode(delivered.message, delivered.attachment)
-            message, attachment = self.codec.decode(frame, delivered.sender)
-            yield Envelope(delivered.sender, delivered.to, message, attachment, delivered.at)
-
-    def _perform(self, owner: str, task: object, attachment: Buffer | None) -> Message | None:
-        if self.sum is None:
-            raise AssertionError("no sum")
-        match task:
-            case Fold(_, sender, _) if attachment is not None:
-                self.sum.fold(sender, attachment)
-                return None
-            case Settle():
-                self.settled.append(task)
-                self.sum.settle(task)
-                return None
-            case OpenCiphers():
-                return self.sum.open(task)
-        raise AssertionError(f"unknown task {task}")
+    def perform(self, task: object, attachment: Buffer | None) -> Message | None:
+        if not isinstance(task, OpenCiphers):
+            raise AssertionError(f"unknown task {task}")
+        return self.sum.open(task)

@@ -103,7 +103,8 @@ def test_the_compiled_loop_is_taken_once_it_pays_and_missed_without_harm(monkeyp
     for installed in (True, False):
         if not installed:
             monkeypatch.setitem(sys.modules, "numba", None)
-        monkeypatch.delitem(sys.modules, derive.KERNELS, raising=False)
+        for module in ("ridotto.core.compile", derive.KERNELS):
+            monkeypatch.delitem(sys.modules, module, raising=False)
         found.append(derive_mask(seed, 6000, MaskConfigPair()).vect.tolist())
     assert found[0] == found[1] == one_by_one(seed, 6000, MaskConfigPair())[1]
 

@@ -1,4 +1,4 @@
-"""Compiled loops of the lattice: the only module here that imports numba, which is an extra (`speed`).
+"""Compiled loops of the lattice: they need numba, which is an extra (`speed`).
 
 Each has a twin in NumPy (`ntt.multiply` and the steps of `kahe`) that gives the same bits and needs nothing.
 
@@ -10,21 +10,14 @@ below 2q; `parameters.Prime` says why the products are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ridotto.core.compile import compiled, types
 from ridotto.crypto.lattice.parameters import DEGREE, Floats, Prime, Words
-from ridotto.errors import MissingExtraError
-
-try:
-    from numba import njit, types
-except ModuleNotFoundError as error:
-    raise MissingExtraError("numba", "speed") from error
 
 SIDE = 64
 """An element is a square of SIDE * SIDE coefficients."""
@@ -40,18 +33,6 @@ _READ_ONLY = tuple(types.Array(word, 1, "C", readonly=True) for word in (types.u
 _FOLD = types.void(types.uint64[::1], *_READ_ONLY)
 _FOLD_FOUR = types.void(types.uint64[::1], *(4 * _READ_ONLY))
 """Ciphertexts that came from somewhere may be bytes, which can't be written to; those that may be are taken as well."""
-
-
-def _compiled(signature: Any) -> Callable[[Any], Any]:
-    """Compile for one signature, and keep the machine code for the next process where a folder can be written."""
-
-    def compile_now(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True, nogil=True)(function)
-        except RuntimeError:  # numba found no place for its cache
-            return njit(signature, nogil=True)(function)
-
-    return compile_now
 
 
 @dataclass(frozen=True)
@@ -80,7 +61,7 @@ def tables(prime: Prime) -> Tables:
     return Tables(factors, prime.ratio(factors), scale[0], float(prime.ratio(scale)[0]))
 
 
-@_compiled(_INVERSE)
+@compiled(_INVERSE, nogil=True)
 def _inverse(x, y, factors, ratios, q, scale, scale_ratio):  # type: ignore[no-untyped-def]
     """Replace values `x` (below 2q) by coefficients (below q). y: scratch, shape (4096,)."""
     twice = q + q
@@ -126,7 +107,7 @@ def _inverse(x, y, factors, ratios, q, scale, scale_ratio):  # type: ignore[no-u
         x[place] = min(value, value - q)
 
 
-@_compiled(_PRODUCTS)
+@compiled(_PRODUCTS, nogil=True)
 def _products(values, key, key_ratio, factors, ratios, q, scale, scale_ratio, out):  # type: ignore[no-untyped-def]
     scratch = np.empty(DEGREE, np.uint64)
     for element in range(values.shape[0]):
@@ -137,7 +118,7 @@ def _products(values, key, key_ratio, factors, ratios, q, scale, scale_ratio, ou
         _inverse(x, scratch, factors, ratios, q, scale, scale_ratio)
 
 
-@_compiled(_PLANES)
+@compiled(_PLANES, nogil=True)
 def _planes(masks, low, high, noise, q, step, step_ratio, undo, half, lower, upper):  # type: ignore[no-untyped-def]
     for element in range(masks.shape[0]):
         for place in range(DEGREE):
@@ -151,14 +132,14 @@ def _planes(masks, low, high, noise, q, step, step_ratio, undo, half, lower, upp
             upper[element, place] = np.uint16(total >> np.uint64(32))
 
 
-@_compiled(_FOLD)
+@compiled(_FOLD, nogil=True)
 def fold(total, lower, upper):  # type: ignore[no-untyped-def]
     """Add the residues that two planes hold to `total`, in place. All of shape (length,)."""
     for place in range(total.shape[0]):
         total[place] += np.uint64(lower[place]) | (np.uint64(upper[place]) << np.uint64(32))
 
 
-@_compiled(_FOLD_FOUR)
+@compiled(_FOLD_FOUR, nogil=True)
 def fold_four(total, lower1, upper1, lower2, upper2, lower3, upper3, lower4, upper4):  # type: ignore[no-untyped-def]
     """Do the same with four ciphertexts: the sum, larger than each of them, goes through memory once."""
     for place in range(total.shape[0]):

@@ -5,18 +5,10 @@ Compiled at the first import on a machine (some seconds), and kept by numba for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from ridotto.errors import MissingExtraError
+from ridotto.core.compile import compiled, inlined
 from ridotto.infer.kernels.plain import Words, pack, split, unpack, words_of
-
-try:
-    from numba import njit
-except ModuleNotFoundError as error:
-    raise MissingExtraError("numba", "speed") from error
 
 __all__ = [
     "digits",
@@ -44,19 +36,7 @@ SIXTY_THREE = np.int64(63)
 LOW_63 = np.uint64((1 << 63) - 1)
 
 
-def _compiled(signature: str) -> Callable[[Any], Any]:
-    """Compile for one signature, and keep the machine code for the next process where a folder can be written."""
-
-    def compile_now(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True, nogil=True)(function)
-        except RuntimeError:  # numba found no place for its cache
-            return njit(signature, nogil=True)(function)
-
-    return compile_now
-
-
-@_compiled("void(uint64[:,::1],uint64[:,::1],uint64[:,::1])")
+@compiled("void(uint64[:,::1],uint64[:,::1],uint64[:,::1])", nogil=True)
 def _matmul(left, right, out):  # type: ignore[no-untyped-def]
     rows, depth = left.shape
     width = right.shape[1]
@@ -105,7 +85,7 @@ def matmul(left: Words, right: Words) -> Words:
     return out
 
 
-@_compiled("void(uint64[::1],uint64[:,::1])")
+@compiled("void(uint64[::1],uint64[:,::1])", nogil=True)
 def _transpose(values, out):  # type: ignore[no-untyped-def]
     block = np.empty(64, np.uint64)
     count, words = out.shape
@@ -138,7 +118,7 @@ def transpose_bits(values: Words, count: int) -> Words:
     return out
 
 
-@_compiled("void(uint64[:,::1],uint64[:,:,::1])")
+@compiled("void(uint64[:,::1],uint64[:,:,::1])", nogil=True)
 def _monomials(planes, out):  # type: ignore[no-untyped-def]
     for d in range(out.shape[0]):
         for w in range(out.shape[2]):
@@ -159,7 +139,7 @@ def monomials(planes: Words) -> Words:
     return out
 
 
-@_compiled("void(uint64[:,::1],uint64[:,:,::1],uint64,uint64[:,::1],uint64[:,::1])")
+@compiled("void(uint64[:,::1],uint64[:,:,::1],uint64,uint64[:,::1],uint64[:,::1])", nogil=True)
 def _digits(public, shares, ones, less, equal):  # type: ignore[no-untyped-def]
     for d in range(shares.shape[0]):
         m = shares[d]
@@ -196,7 +176,7 @@ def digits(public: Words, shares: Words, first: bool) -> tuple[Words, Words]:
     return less, equal
 
 
-@_compiled("void(uint64[:,::1],uint64[:,::1],uint64,uint64[::1])")
+@compiled("void(uint64[:,::1],uint64[:,::1],uint64,uint64[::1])", nogil=True)
 def _fold(opened, table, ones, out):  # type: ignore[no-untyped-def]
     size = 1 << opened.shape[0]
     sets = np.empty(size, np.uint64)
@@ -220,7 +200,7 @@ def fold(opened: Words, table: Words, first: bool) -> Words:
     return out
 
 
-@_compiled("void(uint64[:,::1],uint64[:,::1],int64,uint64,uint64[::1])")
+@compiled("void(uint64[:,::1],uint64[:,::1],int64,uint64,uint64[::1])", nogil=True)
 def _fold_group(opened, table, equals, ones, total):  # type: ignore[no-untyped-def]
     sets = np.empty(1 << (equals + 1), np.uint64)
     for w in range(total.size):
@@ -251,7 +231,7 @@ def fold_group(opened: Words, table: Words, less: Words, equals: int, first: boo
 _ROW = "uint64[::1]"
 
 
-@_compiled(f"void({','.join([_ROW] * 6)},boolean,{_ROW})")
+@compiled(f"void({','.join([_ROW] * 6)},boolean,{_ROW})", nogil=True)
 def _select_narrow(d, bits, r, rho, rho_r, base, first, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         chosen = rho[i] * d[i] - rho_r[i]
@@ -267,17 +247,17 @@ def select_narrow(d: Words, bits: Words, r: Words, rho: Words, rho_r: Words, bas
     return out
 
 
-@njit(inline="always")
+@inlined
 def _public(y, f):  # type: ignore[no-untyped-def]
     return ((y & LOW_63) >> f) + ((y >> TOP) << (TOP - f)) - (ONE << (TOP - ONE - f))
 
 
-@njit(inline="always")
+@inlined
 def _secret(y, a, b):  # type: ignore[no-untyped-def]
     return (ZERO - b if y >> TOP else b) - a
 
 
-@_compiled(f"void({_ROW},uint64,{_ROW})")
+@compiled(f"void({_ROW},uint64,{_ROW})", nogil=True)
 def _truncated_public(y, f, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = _public(y[i], f)
@@ -290,7 +270,7 @@ def truncated_public(y: Words, fraction_bits: int) -> Words:
     return out
 
 
-@_compiled(f"void({_ROW},{_ROW},{_ROW},uint64,boolean,{_ROW})")
+@compiled(f"void({_ROW},{_ROW},{_ROW},uint64,boolean,{_ROW})", nogil=True)
 def _truncated(y, a, b, f, first, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         value = _secret(y[i], a[i], b[i])
@@ -304,7 +284,7 @@ def truncated(y: Words, a: Words, b: Words, fraction_bits: int, first: bool) -> 
     return out
 
 
-@_compiled(f"void({','.join([_ROW] * 8)},uint64,boolean,{_ROW})")
+@compiled(f"void({','.join([_ROW] * 8)},uint64,boolean,{_ROW})", nogil=True)
 def _select_wide(y, bits, a, b, rho, rho_a, rho_b, base, f, first, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         public = _public(y[i], f)
@@ -323,7 +303,7 @@ def select_wide(
     return out
 
 
-@_compiled(f"void({','.join([_ROW] * 12)},uint64,boolean,{_ROW})")
+@compiled(f"void({','.join([_ROW] * 12)},uint64,boolean,{_ROW})", nogil=True)
 def _select_pair(y0, y1, bits, a0, b0, a1, b1, rho, rho_a, rho_b0, rho_b1, base, f, first, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         public0, public1 = _public(y0[i], f), _public(y1[i], f)

@@ -8,7 +8,7 @@ its group's sum, and any number to the weight. Without a check on what comes out
 itself (`Influence.ring`).
 
 **The sum is checked.** Honest participants clip, so the mean of an honest group is no longer than the clip bound, up to
-rounding and noise (`honest_limit`). `bucketed` leaves out every group whose mean is longer. It looks at the very
+rounding and noise (`honest_limit`). Every group whose mean is longer is left out (`exceeding`). That looks at the very
 vector that would be used, so wrapping around the ring helps nobody: whatever a liar added, what gets through lies
 within the limit, with certainty. Only the false alarm, an honest group above the limit, has a probability.
 
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 from ridotto.errors import PlanError
 from ridotto.learn.robust.norms import SLACK
-from ridotto.learn.robust.rule import Combined, Rule, Updates, Weights, is_number, norm
+from ridotto.learn.robust.rule import Updates, is_number, norm
 
 DOMAIN = b"ridotto/1 robust groups\x00"
 SEED_BYTES = 32
@@ -115,24 +115,6 @@ def exceeding(group_means: Updates, limits: Sequence[float]) -> dict[int, str]:
     return {group: TOO_LONG for group, limit in enumerate(limits) if norms[group] > limit * SLACK}
 
 
-def bucketed(
-    group_means: Updates,
-    weights: Weights,
-    rule: Rule,
-    limits: Sequence[float] | None = None,
-    root: Updates | None = None,
-) -> Combined:
-    """Combine the means of groups by a rule, after groups that are too long were left out.
-
-    group_means: float32, shape (groups, d). weights: float64, shape (groups,): equal, or numbers of members. rule: the
-    attackers it was built for are dirty groups. limits: from `honest_limit`, one for each group; None checks nothing.
-    root: for a rule that needs one. The result's rows are groups.
-    Raises PlanError if the rule needs more groups, DataError as `Rule.combine` does.
-    """
-    excluded = {} if limits is None else exceeding(group_means, limits)
-    return rule.combine(group_means, weights, root, excluded)
-
-
 def clean_groups(participants: int, attackers: int, groups: int) -> tuple[float, ...]:
     """Return the probability that exactly k groups have no attacker, for k from 0 to `groups`.
 
@@ -155,17 +137,12 @@ def at_most_dirty(participants: int, attackers: int, groups: int, dirty: int) ->
     return sum(ways[max(0, groups - dirty) :]) / math.comb(participants, attackers)
 
 
-def majority_clean(participants: int, attackers: int, groups: int) -> float:
-    """Return the probability that more than half of the groups have no attacker: what a median over them needs."""
-    return at_most_dirty(participants, attackers, groups, (groups - 1) // 2)
-
-
 @dataclass(frozen=True)
 class Influence:
     """Say how far one liar can move the mean of a round, in l2 norm, by what is checked. All are worst cases.
 
-    clipped: everybody's update is clipped by whoever sees it, or the liar clips too. group: masks, and `bucketed` with
-    `limits` leaves out groups that are too long; the groups' means are then averaged. ring: masks without that check.
+    clipped: everybody's update is clipped by whoever sees it, or the liar clips too. group: masks, and groups
+    that are too long (`exceeding`) are left out; the groups' means are then averaged. ring: masks without that check.
     """
 
     clipped: float

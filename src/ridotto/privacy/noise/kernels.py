@@ -13,12 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ridotto.errors import MissingExtraError
-
-try:
-    from numba import from_dtype, njit, types
-except ModuleNotFoundError as error:
-    raise MissingExtraError("numba", "speed") from error
+from ridotto.core.compile import compiled, from_dtype, types
 
 UNDECIDED = np.iinfo(np.int16).min
 """Stands in a guide for a cell that needs more bits; see `table.py`."""
@@ -30,7 +25,7 @@ def rounding(values: np.dtype[Any], total: np.dtype[Any]) -> Callable[..., int]:
     # Values may be read only, and may be writable as well.
     source = types.Array(from_dtype(values), 1, "C", readonly=True)
     dither = types.Array(types.uint32, 1, "C", readonly=True)
-    return _compiled(types.int64(source, types.float64, dither, _vector(total)), _round)
+    return compiled(types.int64(source, types.float64, dither, _vector(total)))(_round)
 
 
 @cache
@@ -40,19 +35,11 @@ def lookup(total: np.dtype[Any]) -> tuple[Callable[..., int], Callable[..., None
     decided = types.int64(coarse, _vector("int16"), types.int64, target, where)
     steps, begin, fine = _vector("uint64"), _vector("int32"), _vector("uint64")
     undecided = types.void(coarse, where, fine, steps, begin, types.int64, types.int64, target)
-    return _compiled(decided, _add_decided), _compiled(undecided, _add_undecided)
+    return compiled(decided)(_add_decided), compiled(undecided)(_add_undecided)
 
 
 def _vector(dtype: Any) -> Any:
     return types.Array(from_dtype(np.dtype(dtype)), 1, "C")
-
-
-def _compiled(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        compiled: Callable[..., Any] = njit(signature, cache=True)(function)
-    except RuntimeError:  # numba found no place for its cache
-        compiled = njit(signature)(function)
-    return compiled
 
 
 def _round(values, scale, dither, total):  # type: ignore[no-untyped-def]

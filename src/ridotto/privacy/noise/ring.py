@@ -95,26 +95,11 @@ def local_sigma(total_sigma: float, honest: int) -> float:
     Guaranteed: honest * local^2 >= total^2, exactly; it is rounded up.
     Raises PlanError if a number is out of range.
     """
-    _check("sigma", total_sigma, honest)
+    if not (math.isfinite(total_sigma) and total_sigma > 0):
+        raise PlanError(f"the sigma of the whole noise is a positive number, not {total_sigma}")
+    if honest < 1:
+        raise PlanError(f"at least one honest participant must add noise, not {honest}")
     share = total_sigma / math.sqrt(honest)
     while honest * Fraction(share) ** 2 < Fraction(total_sigma) ** 2:
         share = math.nextafter(share, math.inf)
     return share
-
-
-def local_variance(total_variance: float, honest: int) -> float:
-    """Return the variance of one share of Skellam noise: at least total / honest, rounded up.
-
-    total_variance: > 0. honest: >= 1, from `honest_participants`.
-    Raises PlanError if a number is out of range.
-    """
-    _check("variance", total_variance, honest)
-    share = total_variance / honest
-    return share if honest * Fraction(share) >= Fraction(total_variance) else math.nextafter(share, math.inf)
-
-
-def _check(name: str, total: float, honest: int) -> None:
-    if not (math.isfinite(total) and total > 0):
-        raise PlanError(f"the {name} of the whole noise is a positive number, not {total}")
-    if honest < 1:
-        raise PlanError(f"at least one honest participant must add noise, not {honest}")

@@ -6,6 +6,20 @@ from collections.abc import Iterable, Sequence
 
 from ridotto.core.wire import digest
 from ridotto.secagg.binding import number
+from ridotto.secagg.committee_roles.binding import PARCEL_KEY_BYTES, parcel_info
+
+__all__ = [
+    "CONTRIBUTION_CONTEXT",
+    "MASK_LABEL",
+    "PARCEL_KEY_BYTES",
+    "PARCEL_LABEL",
+    "RELEASE_CONTEXT",
+    "commit_seed",
+    "contribution_statement",
+    "noise_seed",
+    "parcel_info",
+    "release_statement",
+]
 
 CONTRIBUTION_CONTEXT = "committee contribution"
 RELEASE_CONTEXT = "committee release"
@@ -17,19 +31,12 @@ PARCEL_LABEL = "committee parcel"
 MASK_LABEL = "committee mask"
 """Label of the streams that masks are."""
 
-PARCEL_KEY_BYTES = 16
-
 
 def contribution_statement(
     context: bytes, book: bytes, participant: int, public: bytes, vector: bytes, commitments: Sequence[bytes]
 ) -> bytes:
     """Say: with these members' keys, this participant made this key, these seeds, and the vector with this SHA-256."""
     return context + book + number(participant) + public + vector + b"".join(commitments)
-
-
-def parcel_info(book: bytes, participant: int, seat: int) -> bytes:
-    """Name who seals for whom: part of the derivation of the parcel's key."""
-    return book + number(participant) + number(seat)
 
 
 def commit_seed(context: bytes, participant: int, slot: int, seed: bytes) -> bytes:

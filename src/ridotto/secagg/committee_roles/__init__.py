@@ -9,6 +9,10 @@ In reading order:
     agreement.py    acknowledge one root per session, and count acknowledgements
     complaints.py   what to do about parcels that don't open
     messages.py     what members and coordinator say
+    setup.py        what the machines need to know of a session
+    binding.py      what seals for members say
+    participant.py  a participant: it answers the book with one message
+    member.py       a member: it opens parcels, signs one set and releases once
     steps.py        the coordinator's book of who was asked for what and has answered
     coordinator.py  the coordinator: one kind of message after another
     tasks.py        what it asks its driver to do

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
 from ridotto.core.wire import Attached, Message
@@ -33,38 +33,15 @@ from ridotto.secagg.committee_roles.messages import (
     MemberKey,
     SeatVote,
 )
-from ridotto.secagg.committee_roles.roster import Roster, strictly_sorted
+from ridotto.secagg.committee_roles.roster import strictly_sorted
+from ridotto.secagg.committee_roles.setup import SeatedSetup
 from ridotto.secagg.committee_roles.steps import Heard, Steps
 from ridotto.secagg.committee_roles.tasks import Settle
-from ridotto.secagg.session import FailureCode, Session, SessionResult, Timeouts
+from ridotto.secagg.session import FailureCode, SessionResult, Timeouts
 from ridotto.secagg.tasks import Fold, Opened
 
 PROBE = ExchangeKey.from_bytes(bytes(range(32)))
 """Any key at all: agreeing with it shows whether a public key is of low order. It protects nothing."""
-
-
-class SeatedSetup(Protocol):
-    """Say what a coordinator needs to know of a session with a committee. layout: as in `Evidence`."""
-
-    @property
-    def session(self) -> Session:
-        """Return the session."""
-
-    @property
-    def roster(self) -> Roster:
-        """Return the committee."""
-
-    @property
-    def sid(self) -> bytes:
-        """Return the session's id."""
-
-    @property
-    def layout(self) -> bytes:
-        """Return what the context hashes besides the id."""
-
-    @property
-    def context(self) -> bytes:
-        """Return what keys, seals and signatures are bound to."""
 
 
 class SeatedCoordinator(ABC):

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from ridotto.core.wire import digest
 from ridotto.secagg.binding import number
+from ridotto.secagg.committee_roles.binding import PARCEL_KEY_BYTES, parcel_info
+
+__all__ = [
+    "CONTRIBUTION_CONTEXT",
+    "PARCEL_KEY_BYTES",
+    "PARCEL_LABEL",
+    "RELEASE_CONTEXT",
+    "contribution_statement",
+    "parcel_info",
+    "release_statement",
+]
 
 CONTRIBUTION_CONTEXT = "oneshot contribution"
 RELEASE_CONTEXT = "oneshot release"
@@ -12,17 +23,10 @@ RELEASE_CONTEXT = "oneshot release"
 PARCEL_LABEL = "oneshot parcel"
 """Label under which participant and member agree on a parcel's key."""
 
-PARCEL_KEY_BYTES = 16
-
 
 def contribution_statement(context: bytes, book: bytes, participant: int, public: bytes, ciphertext: bytes) -> bytes:
     """Say: with these members' keys, this participant made this key and the ciphertext with this SHA-256."""
     return context + book + number(participant) + public + ciphertext
-
-
-def parcel_info(book: bytes, participant: int, seat: int) -> bytes:
-    """Name who seals for whom: part of the derivation of the parcel's key."""
-    return book + number(participant) + number(seat)
 
 
 def release_statement(context: bytes, book: bytes, root: bytes, share: bytes) -> bytes:
