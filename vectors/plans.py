@@ -9,6 +9,7 @@ from ridotto.rounds.plan import (
     BandedGaussian,
     CentralGaussian,
     Committee,
+    CommitteeGaussian,
     DistributedGaussian,
     DistributedSkellam,
     Helpers,
@@ -60,6 +61,13 @@ PLANS: dict[str, Plan] = {
     ),
     "committee": Plan(
         cohort=9, protocol=Committee(corrupt=0.0, helpers=Helpers(keys=HELPERS), replicas=2, shard_size=5)
+    ),
+    "committee gaussian": Plan(
+        cohort=10,
+        protocol=Committee(corrupt=0.1),
+        clip=1.0,
+        max_examples=1,
+        dp=CommitteeGaussian(noise_multiplier=1.0, delta=DELTA),
     ),
     "clip per layer": Plan(cohort=10, clip=Clip(2.0, per_layer=True)),
     "adaptive clip": Plan(cohort=10, clip=AdaptiveClip(norm=0.5, quantile=0.6, step=0.1, deviation=0.1)),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ridotto.rounds.plan import BandedGaussian as BandedGaussian
     from ridotto.rounds.plan import CentralGaussian as CentralGaussian
     from ridotto.rounds.plan import Committee as Committee
+    from ridotto.rounds.plan import CommitteeGaussian as CommitteeGaussian
     from ridotto.rounds.plan import DistributedGaussian as DistributedGaussian
     from ridotto.rounds.plan import DistributedSkellam as DistributedSkellam
     from ridotto.rounds.plan import Helpers as Helpers
@@ -79,6 +80,7 @@ _LAZY: dict[str, str] = {
     "ClientData": "ridotto.simulate.data",
     "Clip": "ridotto.rounds.clipping",
     "Committee": "ridotto.rounds.plan",
+    "CommitteeGaussian": "ridotto.rounds.plan",
     "CountSketch": "ridotto.rounds.compression",
     "DistributedGaussian": "ridotto.rounds.plan",
     "DistributedSkellam": "ridotto.rounds.plan",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from ridotto.core.machine import Effect, Send
 from ridotto.errors import PlanError
 from ridotto.rounds.helping import HelperRound
-from ridotto.rounds.plan import Committee, Helpers, Oneshot, Plan, Risk
+from ridotto.rounds.plan import Committee, CommitteeGaussian, Helpers, Oneshot, Plan, Risk
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FEDERATION_PATH, FederationInfo
@@ -72,6 +72,22 @@ async def test_two_rounds_make_the_ideal_model(tmp_path: Path, plan: Plan) -> No
     assert [record.record.protocol for record in records] == [plan.protocol_name] * 2
     assert [session.included for record in records for session in record.record.sessions] == [NAMES] * 2
     assert kept(tmp_path) == []
+
+
+async def test_helpers_add_the_noise_and_the_record_says_what_it_cost(tmp_path: Path) -> None:
+    plan = served_plan(
+        clip=1.0, max_examples=1, metrics={}, dp=CommitteeGaussian(noise_multiplier=1.0, delta=1e-5, epsilon=9.0)
+    )
+    federation = make_federation(tmp_path, make_settings(plan, rounds=2))
+    async with opened(federation) as client:
+        await run_all(client, helpers=HELPERS)
+        first, second = await records_of(client)
+    assert second.record.privacy is not None
+    assert second.record.privacy.trust.startswith("Trusted: all but 1 of 4 helpers, to add the noise")
+    assert first.record.epsilon_left is not None
+    assert second.record.epsilon_left is not None
+    assert 9.0 > first.record.epsilon_left > second.record.epsilon_left > 0
+    assert [record.record.participants for record in (first, second)] == [4, 4]
 
 
 async def test_a_helper_serves_in_every_session_of_a_round(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from ridotto.rounds.compression import Quantize, Rotate
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.noise import noise_of
 from ridotto.rounds.pipeline import Pipeline
-from ridotto.rounds.plan import Ideal, Pairwise, Plan, Risk
+from ridotto.rounds.plan import Committee, Ideal, Pairwise, Plan, Risk
 from ridotto.rounds.private import Draw, PrivacyAccount, calibrated, round_event
 from ridotto.rounds.robustness import NormBound
 from ridotto.rounds.settings import (
     BandedGaussian,
     CentralGaussian,
+    CommitteeGaussian,
     DistributedGaussian,
     DistributedSkellam,
     LocalGaussian,
@@ -53,6 +54,8 @@ ALL: list[Mechanism] = [
     LocalGaussian(noise_multiplier=4.0, delta=DELTA),
     PrivUnit(report_epsilon=8.0, delta=DELTA),
 ]
+
+SEATED = CommitteeGaussian(noise_multiplier=1.0, delta=DELTA)
 
 
 def private(dp: Mechanism, cohort: int = 10, **changes: Any) -> Plan:
@@ -90,9 +93,9 @@ def check_deviation(errors: np.ndarray, promised: float, slack: float = 1.0) -> 
     assert abs(float(errors.mean())) <= bound * deviation / math.sqrt(errors.size)
 
 
-@pytest.mark.parametrize("dp", ALL, ids=lambda dp: dp.__struct_config__.tag)
+@pytest.mark.parametrize("dp", [*ALL, SEATED], ids=lambda dp: dp.__struct_config__.tag)
 def test_every_mechanism_survives_the_wire_and_says_whom_it_trusts(dp: Mechanism) -> None:
-    plan = private(dp)
+    plan = private(dp, **({"protocol": Committee(corrupt=0.1)} if dp.seated else {}))
     assert msgspec.msgpack.decode(plan.encode(), type=Plan) == plan
     assert plan.trust.startswith("Trusted: ")
     assert plan.trust.split(",")[0].split(".")[0] in plan.protection() or "it must be trusted" in plan.protection()

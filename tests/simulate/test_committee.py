@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ridotto
 from ridotto.errors import ConfigError
-from ridotto.rounds.plan import Committee, DistributedGaussian, Helpers, Ideal, Oneshot, Plan, Risk
+from ridotto.learn.numpy_trainer import FunctionTrainer
+from ridotto.rounds.plan import Committee, CommitteeGaussian, DistributedGaussian, Helpers, Ideal, Oneshot, Plan, Risk
 from ridotto.simulate.faults import DropOut, Fault, RandomDropOuts
 from ridotto.simulate.result import Result
 from tests.conformance.world import identity
@@ -89,3 +92,57 @@ def test_clients_that_are_called_like_helpers_are_refused() -> None:
 def test_faults_of_seats_are_not_for_participants_where_helpers_serve() -> None:
     with pytest.raises(ConfigError, match="a participant can be struck at Announce, Contribution"):
         run(Oneshot(committee=5, helpers=Helpers()), faults=(DropOut(1, None, "Release"),))
+
+
+def rest(parameters: Any, data: Any, generator: Any) -> tuple[Any, int, dict[str, float]]:
+    """Train nothing."""
+    return parameters, 1, {}
+
+
+def noisy(secure_sum: str, engine: str = "inline", faults: tuple[Fault, ...] = (), rounds: int = 3) -> Result:
+    """Run rounds without training, so that the model is the sum of all rounds' noise."""
+    plan = Plan(
+        cohort=MEMBERS,
+        minimum=4,
+        protocol=Committee(shard_size=8),
+        clip=1.0,
+        max_examples=1,
+        dp=CommitteeGaussian(noise_multiplier=2.0, delta=1e-3),
+        i_know=tuple(Risk),
+    )
+    nothing = {"w": np.zeros(2000, np.float32)}
+    still = FunctionTrainer(nothing, rest, lambda parameters, data: {"loss": 0.0})
+    return ridotto.simulate(
+        still,
+        clients(MEMBERS),
+        plan,
+        rounds=rounds,
+        seed=3,
+        secure_sum=secure_sum,
+        engine=engine,
+        faults=faults,
+        max_failures=99,
+    )
+
+
+def steps(result: Result, sessions: int, participants: int) -> float:
+    """Return the deviation of a round's mean over what it should be: two slots in every session that was opened."""
+    promised = 2.0 * math.sqrt(2 * sessions) / participants * math.sqrt(len(result.records))
+    return float(np.sqrt(np.mean(result.vector.astype(np.float64) ** 2))) / promised
+
+
+def test_committees_noise_is_as_much_with_machines_and_modelled() -> None:
+    """2,000 entries: seven standard errors of their deviation are 11 %."""
+    for secure_sum in ("machines", "modelled"):
+        assert steps(noisy(secure_sum), 3, MEMBERS) == pytest.approx(1, rel=0.11)
+    lost = tuple(DropOut(place, None, "MaskedVector") for place in (0, 3, 6, 9, 12))  # session 0 has three left
+    failed = noisy("modelled", faults=lost)
+    assert failed.table["participants"] == [16] * 3
+    assert steps(failed, 2, 16) == pytest.approx(1, rel=0.11)
+
+
+def test_committees_noise_is_the_same_whatever_the_engine() -> None:
+    inline, pool = noisy("modelled"), noisy("modelled", "pool")
+    assert inline.vector.tobytes() == pool.vector.tobytes()
+    assert np.any(inline.vector)
+    assert inline.table["epsilon"] == noisy("machines").table["epsilon"]

@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "committee": ("corrupt", "helpers", "replicas", "shard_size"),
     "distributed-gaussian": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
     "distributed-skellam": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
+    "committee-gaussian": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
     "central-gaussian": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
     "banded-gaussian": (
         *("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),

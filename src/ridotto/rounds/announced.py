@@ -7,6 +7,7 @@ from ridotto.core.vector import Layout
 from ridotto.crypto.seal import verify
 from ridotto.errors import PeerProtocolError, PlanError, ProtocolError
 from ridotto.rounds.messages import ANNOUNCE_CONTEXT, Announce
+from ridotto.rounds.noise import committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.committee_roles.drawn import drawn_roster
@@ -32,9 +33,17 @@ def check_announced(announce: Announce, sid: bytes, coordinator: bytes, layout: 
 
 
 def check_tail(pipeline: Pipeline, session: Session) -> None:
-    """Return if a session leaves out the lanes where no noise belongs. Raises PeerProtocolError if not."""
-    if isinstance(session, CommitteeSession) and session.tail != pipeline.lanes.size:
+    """Return if a session leaves out the lanes where no noise belongs, and has the plan's noise elsewhere.
+
+    Raises PeerProtocolError if not.
+    """
+    if not isinstance(session, CommitteeSession):
+        return
+    if session.tail != pipeline.lanes.size:
         raise _refuse(f"the session has {session.tail} lanes, not {pipeline.lanes.size}")
+    sigma = committee_sigma(pipeline.noise, pipeline.plan.dp)
+    if session.sigma != sigma:
+        raise _refuse(f"the session asks its committee for noise of {session.sigma:g}, and the plan for {sigma:g}")
 
 
 def _check_parameters(plan: Plan, session: Session, layout: Layout | None) -> None:
@@ -58,6 +67,8 @@ def _check_parameters(plan: Plan, session: Session, layout: Layout | None) -> No
             check_tail(Pipeline(plan, layout), session)
     except PlanError as error:
         raise _refuse(f"the plan allows no session of {count}: {error}") from error
+    if isinstance(session, CommitteeSession) and bool(session.sigma) != (plan.dp is not None and plan.dp.seated):
+        raise _refuse("the plan and the session do not say the same about noise of the committee")
     if found != (*fitting, asked):
         raise _refuse("the session's parameters are not the plan's")
     for helper in helpers:

@@ -18,7 +18,7 @@ from ridotto.errors import DataError
 from ridotto.learn.robust.groups import deviation_of, exceeding, honest_limit
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.pipeline import Pipeline, RoundSum
-from ridotto.rounds.plan import CentralGaussian
+from ridotto.rounds.plan import CentralGaussian, Committee
 
 FALSE_ALARM = 2.0**-40
 """Probability that an honest group is left out because noise and rounding made its mean too long."""
@@ -107,10 +107,17 @@ def _limit(pipeline: Pipeline, part: RoundSum) -> float:
     unit = encoding.fixed.resolution / part.participants
     spread = 0.0
     if noise is not None:
-        draws = 1 if isinstance(pipeline.plan.dp, CentralGaussian) else part.participants
-        spread = noise.sigma * math.sqrt(draws) * unit
+        spread = noise.sigma * math.sqrt(_draws(pipeline, part)) * unit
     deviation = deviation_of(part.participants, unit, spread)
     return honest_limit(encoding.clip, encoding.compressed, deviation, FALSE_ALARM)
+
+
+def _draws(pipeline: Pipeline, part: RoundSum) -> int:
+    """Return how many draws of noise are on a sum."""
+    protocol, dp = pipeline.plan.protocol, pipeline.plan.dp
+    if isinstance(dp, CentralGaussian):
+        return 1
+    return protocol.slots if isinstance(protocol, Committee) and dp is not None and dp.seated else part.participants
 
 
 def _joined(parts: Sequence[RoundSum], mean: Vector, participants: int) -> RoundSum:

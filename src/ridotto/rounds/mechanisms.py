@@ -11,6 +11,7 @@ from ridotto.privacy.noise.banded import growth
 from ridotto.privacy.noise.skellam import MAX_VARIANCE
 from ridotto.rounds.clipping import AdaptiveClip
 from ridotto.rounds.headroom import check_share, most_units, units_with_noise
+from ridotto.rounds.protocol_settings import Committee
 from ridotto.rounds.settings import BandedGaussian, DistributedSkellam, Mechanism, PrivUnit
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def check_private(plan: Plan, dp: Mechanism, chosen: LocalAlgorithm) -> None:
     if not chosen.plain or chosen.sums != 1:
         raise PlanError(
             f"{chosen.name} sums more than clipped updates, which dp does not cover yet: take fedavg or fedprox"
+        )
+    if dp.seated and not isinstance(plan.protocol, Committee):
+        raise PlanError(
+            f"{_name(dp)} is noise that the helpers of committee add, and the protocol is {plan.protocol_name}: take "
+            "protocol committee, or distributed-gaussian"
         )
     if isinstance(plan.clip, AdaptiveClip):
         if dp.local or isinstance(dp, BandedGaussian):
@@ -84,6 +90,10 @@ def spread_of(plan: Plan) -> float:
         return plan.multiplier * math.sqrt(plan.summed / plan.honest)
     if plan.dp.local:
         return plan.multiplier * math.sqrt(plan.summed)
+    if isinstance(plan.protocol, Committee) and plan.dp.seated:
+        # Every session's sum has its own noise of every slot, and without a rule all sums are added.
+        sums = plan.sessions_of(plan.cohort) if plan.robust is None else 1
+        return plan.multiplier * math.sqrt(plan.protocol.slots * sums)
     return plan.multiplier * (growth(plan.dp.bands) if isinstance(plan.dp, BandedGaussian) else 1.0)
 
 

@@ -1,6 +1,7 @@
 """How much noise a plan with differential privacy puts where, in units of its ring, and what that is as an event.
 
     clipped, compressed update -> rounded at random, l2 norm at most D2 -> + noise (distributed, local) -> masked
+    masks of a sum -> + noise (committee), taken off with them
     opened sum     -> + noise (central, banded)                                                         -> decoded
 
 Neighbouring relation: whatever the accountant asks for; D2 is what one participant's absence or zeroing moves a sum by.
@@ -149,6 +150,11 @@ def noise_of(plan: Plan, size: int | Layout) -> RoundNoise | None:
     if centred:
         sensitivity = rounded_norm_bound(units * GRID, entries) / GRID
     return RoundNoise(units / encoding.bound, encoding.bound, sensitivity, sigma, shares, entries, dp, centred)
+
+
+def committee_sigma(noise: RoundNoise | None, dp: Mechanism | None) -> float:
+    """Return the noise that a session asks of its committee, in units; 0 for none."""
+    return 0.0 if noise is None or dp is None or not dp.seated else noise.sigma
 
 
 def add_committee_noise(elements: IntVector, sigma: float, seed: bytes) -> None:

@@ -267,7 +267,8 @@ class Pipeline:
             bits, sigma = self.plan.bits, noise.sigma
             encode_centred(vector, noise.scale, noise.bound, sigma, words, bits, out, factor=factor, norm=norm)
             return
-        share = None if self.plan.dp is None or self.plan.dp.central else noise.source
+        dp = self.plan.dp
+        share = noise.source if dp is not None and (dp.shared or dp.local) else None
         encode_private(vector, noise.scale, noise.bound, share, words, self.plan.bits, out, factor=factor, norm=norm)
 
     def _measured(self, update: Vector, dice: Dice, seed: bytes, layout: Layout | None) -> tuple[Vector, float, bool]:

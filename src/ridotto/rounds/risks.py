@@ -96,6 +96,11 @@ def trust_of(plan: Plan) -> str:
         )
     if plan.dp is not None and plan.dp.central:
         return "Trusted: the coordinator, which sees the exact sums, to add the noise and forget it."
+    if plan.dp is not None and plan.dp.seated and plan.helpers is not None:
+        return (
+            f"Trusted: all but {plan.helpers.corrupt} of {plan.most_helpers} helpers, to add the noise and forget it; "
+            "more noise is there if more are honest."
+        )
     seen = ""
     if isinstance(plan.protocol, Ideal):
         seen = " The coordinator sees every update with one share only, and is trusted with that."
@@ -121,6 +126,8 @@ def mechanism_of(plan: Plan) -> str:
             return "discrete Gaussian noise, added by every participant to its own update"
     law = "Skellam" if isinstance(plan.dp, DistributedSkellam) else "discrete Gaussian"
     who = "added by the coordinator" if plan.dp.central else "a share of it added by every participant"
+    if plan.dp.seated:
+        who = "added by every slot of the committee"
     return f"{law} noise, {who}"
 
 

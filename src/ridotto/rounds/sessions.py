@@ -10,6 +10,7 @@ from ridotto.core.vector import Field, Layout
 from ridotto.core.wire import digest
 from ridotto.errors import PlanError, RoundFailedError
 from ridotto.learn.robust.groups import group_of
+from ridotto.rounds.noise import committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
 from ridotto.secagg.session import CommitteeSession, Member, Session
@@ -87,7 +88,8 @@ def with_committee(
     if asked is not None:
         values["helpers"] = tuple(sorted(helpers, key=lambda helper: helper.name))
         values["helpers_corrupt"] = asked.corrupt
-    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size)
+    sigma = committee_sigma(pipeline.noise, pipeline.plan.dp)
+    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size, sigma=sigma)
 
 
 def hashed(members: Iterable[Member], nonce: bytes) -> tuple[Member, ...]:

@@ -120,6 +120,9 @@ class _Private(Settings, frozen=True, kw_only=True):
     local: ClassVar[bool] = False
     """What leaves a participant is private by itself."""
 
+    seated: ClassVar[bool] = False
+    """The committee that opens a sum adds the noise."""
+
     delta: float
     epsilon: float | None = None
     metrics_epsilon: float | None = None
@@ -204,6 +207,18 @@ class DistributedSkellam(_SumNoise, frozen=True, kw_only=True, tag_field="name",
     """
 
     shared: ClassVar[bool] = True
+
+
+class CommitteeGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="committee-gaussian"):
+    """Let the helpers of protocol `committee` add discrete Gaussian noise to the masks that they take off.
+
+    Every slot adds as much as is counted, because only one slot is certainly honest; with all of them honest, J times
+    the variance is there. No participant is needed for it, and whoever leaves takes none along. Trusted: all but
+    `helpers.corrupt` of the helpers, to add it and forget it. Unit and relation: as for `DistributedGaussian`.
+    Source: as for `CentralGaussian`; noise by helpers from the seeds that they hold is ours.
+    """
+
+    seated: ClassVar[bool] = True
 
 
 class CentralGaussian(_SumNoise, frozen=True, kw_only=True, tag_field="name", tag="central-gaussian"):
@@ -304,7 +319,15 @@ class PrivUnit(_Private, frozen=True, kw_only=True, tag_field="name", tag="privu
         return msgspec.structs.replace(self, report_epsilon=None, epsilon=epsilon)
 
 
-Mechanism = DistributedGaussian | DistributedSkellam | CentralGaussian | BandedGaussian | LocalGaussian | PrivUnit
+Mechanism = (
+    DistributedGaussian
+    | DistributedSkellam
+    | CommitteeGaussian
+    | CentralGaussian
+    | BandedGaussian
+    | LocalGaussian
+    | PrivUnit
+)
 """What stands in a plan's `dp`."""
 
 

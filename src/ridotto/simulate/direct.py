@@ -27,6 +27,7 @@ from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.costs import ModelledRound, modelled_round
 from ridotto.simulate.downloads import Downloads
 from ridotto.simulate.faults import ANNOUNCE, FIRST, DropOut, Fault, FaultyNetwork, RandomDropOuts, sent_in
+from ridotto.simulate.helpers import add_slot_noise
 from ridotto.simulate.job import Engine, round_nonce
 from ridotto.simulate.message_sizes import vector_bytes
 from ridotto.simulate.outcome import Outcome
@@ -106,6 +107,7 @@ class DirectRounds:
         applied = None
         plan = self._vault.plan
         if answer is not None and not failure:
+            self._add_slot_noise(answer, number, len(positions), modelled)
             applied, failure = self._applied(answer, number, positions)
         train_s = answer.train_s if answer is not None else 0.0
         # In the order of the cohort, whoever reported first.
@@ -219,6 +221,14 @@ class DirectRounds:
         return modelled_round(
             self._vault.plan, size, members, gone or {}, number=number, name_bytes=len(names[0]), seed=seed
         )
+
+    def _add_slot_noise(self, answer: Sums, number: int, members: int, modelled: ModelledRound | None) -> None:
+        """Add what the committees of the sessions that were opened would have."""
+        plan, pipeline = self._vault.plan, self._vault.pipeline
+        failed = 0 if modelled is None else len(modelled.session_failures)
+        opened = plan.sessions_of(members) - failed if plan.robust is None else 1
+        for place, total in enumerate(answer.totals.values()):
+            add_slot_noise(pipeline, total, opened, self._rng.child("slots", number, place))
 
     def _applied(self, answer: Sums, number: int, positions: NDArray[np.int64]) -> tuple[Applied | None, str]:
         """Make the next model; tell why there is none."""

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ridotto.core.fixedpoint import IntVector
+from ridotto.core.rng import SEED_BYTES, SecretRng
 from ridotto.core.vector import Layout
 from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
 from ridotto.errors import ConfigError
 from ridotto.rounds.ciphers import shape_of
+from ridotto.rounds.noise import add_committee_noise, committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Committee, Oneshot, Plan
 from ridotto.secagg.committee.messages import PARCEL_BYTES, MaskedVector
@@ -103,3 +106,17 @@ def served_cpu(plan: Plan, course: Course, size: int | Layout, traffic: int, uni
     participants = wire + told * (units.verify_s * (1 + seats) + units.encode_s * length)
     participants += vectors * (make + 2 * units.hash_s * packed + units.sign_s + (units.agree_s + units.seal_s) * seats)
     return coordinator, participants
+
+
+def add_slot_noise(pipeline: Pipeline, total: IntVector, sessions: int, rng: SecretRng) -> None:
+    """Add the noise of all slots of so many sessions to their sum, in place; nothing where no committee adds any.
+
+    The machines draw it from secrets of the protocol, which a modelled sum has not got: as much, and not the same.
+    """
+    plan = pipeline.plan
+    sigma = committee_sigma(pipeline.noise, plan.dp)
+    if not sigma or plan.helpers is None:
+        return
+    for session in range(sessions):
+        for slot in range(plan.helpers.corrupt + 1):
+            add_committee_noise(total[: pipeline.entries], sigma, rng.child(session, slot).bytes(SEED_BYTES))

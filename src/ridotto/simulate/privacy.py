@@ -29,6 +29,7 @@ NO_CREDIT = "No sampling is credited: {why}."
 WEIGHTED = "clients are drawn with different weights, and nothing is known of that draw"
 CYCLIC = "groups of clients take turns"
 SHARES = "with noise in shares, the noise of a sum tells how many took part, and Poisson samples must hide that"
+SEATED = "a committee knows how many are in the sum that it opens, and Poisson samples must hide that"
 COUNTS = "means of groups and of metrics are divided by how many took part, and Poisson samples must hide that"
 UNKNOWN = "the sampler does not say how it draws"
 SCHEDULED = "a schedule says who is in which round"
@@ -58,6 +59,8 @@ def draw_of(
             return Draw(Sampling.FIXED_SIZE, size=cohort, population=population)
         case "poisson" if plan.dp is not None and plan.dp.shared:
             return Draw(why=NO_CREDIT.format(why=SHARES))
+        case "poisson" if plan.dp is not None and plan.dp.seated:
+            return Draw(why=NO_CREDIT.format(why=SEATED))
         case "poisson" if plan.robust is not None or plan.metrics:
             return Draw(why=NO_CREDIT.format(why=COUNTS))
         case "poisson" if getattr(sampler, "rate", None) is not None:

@@ -96,7 +96,8 @@ def simulate(
     engine: "inline", "vectorised" (many clients in one computation), "pool" (processes), "ray" (a cluster), or "auto",
     which measures and says what it took. workers: of pool and ray; batch: clients trained at once.
     secure_sum: "machines" runs the plan's real protocol; "modelled" takes the sum directly, which gives the same model
-    bit for bit, and computes what the protocol would have cost and whom it would have lost.
+    bit for bit (with `CommitteeGaussian`: with as much noise), and computes what the protocol would have cost and whom
+    it would have lost.
 
     schedule: a row of clients for each round, by name or position. sampling: how clients are drawn where there is no
     schedule, `ridotto.sampling.Uniform()` by default. faults: see `ridotto.simulate.faults`.
