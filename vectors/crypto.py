@@ -173,6 +173,10 @@ def signature(context: str, message: bytes) -> dict[str, str]:
     }
 
 
+IDENTITY, UNREDUCED = (y.to_bytes(32, "little") for y in (1, 2**255 - 18))
+"""Two ways to write the point whose every multiple is itself."""
+
+
 def signature_refusals() -> list[dict[str, object]]:
     """Return signatures that do not hold."""
     key, other, message = IdentityKey(bytes([3]) * 32), IdentityKey(bytes([4]) * 32), b"message"
@@ -191,6 +195,8 @@ def signature_refusals() -> list[dict[str, object]]:
         "65 bytes": (key.public, "context", message, good + b"\x00"),
         "a key of 31 bytes": (key.public[:-1], "context", message, good),
         "a key that is no point": (b"\x02" + bytes(31), "context", message, good),
+        "a key of order one, whose signatures anybody makes": (IDENTITY, "context", message, IDENTITY + bytes(32)),
+        "the same key, written another way": (UNREDUCED, "context", message, IDENTITY + bytes(32)),
     }
     return [
         {

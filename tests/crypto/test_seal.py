@@ -95,6 +95,56 @@ def test_refuses_malformed_key_or_signature(public: bytes, signature: bytes) -> 
         verify(identity().public, "receipt", b"", signature)
 
 
+def low_order_keys() -> list[bytes]:
+    """Return every way to write a point P of Ed25519 with 8 P = 0, found by arithmetic and not from a list."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, -1, p) % p
+
+    def add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+        (a, b), (e, f) = one, other
+        product = d * a * b * e * f
+        return (a * f + b * e) * pow(1 + product, -1, p) % p, (b * f + a * e) * pow(1 - product, -1, p) % p
+
+    def x_of(y: int) -> int:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        root = pow(square, (p + 3) // 8, p)
+        return root if root * root % p == square else root * pow(2, (p - 1) // 4, p) % p
+
+    # Any point times the order of the prime subgroup has an order that divides 8; about one in two has 8 itself.
+    order = 2**252 + 27742317777372353535851937790883648493
+    found: set[tuple[int, int]] = set()
+    for y in range(2, 40):
+        x = x_of(y)
+        if x * x * (d * y * y + 1) % p != (y * y - 1) % p:
+            continue
+        point, total = (x, y), (0, 1)
+        for bit in bin(order)[2:]:
+            total = add(total, total)
+            total = add(total, point) if bit == "1" else total
+        found.add(total)
+    points = {(0, 1)}
+    for one in found:
+        points |= {add(one, other) for other in points}
+    for _ in range(3):
+        points |= {add(one, other) for one in points for other in points}
+    assert len(points) == 8
+    ways = {y for _, y in points} | {y + p for _, y in points if y + p < 2**255}
+    return [(y | sign << 255).to_bytes(32, "little") for y in sorted(ways) for sign in (0, 1)]
+
+
+@pytest.mark.parametrize("public", low_order_keys(), ids=bytes.hex)
+def test_refuses_identities_under_which_anybody_can_sign(public: bytes) -> None:
+    """With R the identity and s = 0 the equation holds for one message in eight, or for every one."""
+    for lie in (b"\x01" + bytes(63), public + bytes(32), bytes(64)):
+        for message in range(16):
+            with pytest.raises(SignatureError):
+                verify(public, "receipt", bytes([message]), lie)
+
+
+def test_every_key_of_low_order_is_in_the_list() -> None:
+    assert len(low_order_keys()) == 14
+
+
 @pytest.mark.parametrize("word", ["", "a\0b"])
 def test_refuses_ambiguous_words(word: str) -> None:
     with pytest.raises(LocalProtocolError, match="context"):

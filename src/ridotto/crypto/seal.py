@@ -32,6 +32,12 @@ _DOMAIN = b"ridotto/1 "
 _NONCE = bytes(12)
 _SHA256 = SHA256()
 
+_P = 2**255 - 19
+_ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_LOW_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_EIGHT, _P - _ORDER_EIGHT})
+"""The y of Ed25519's eight points of low order. Under such a key anybody makes signatures over any message, so whoever
+enrolled it could deny every one of its own. RFC 8032 leaves it to the verifier to refuse them."""
+
 
 class SignatureError(ProtocolError):
     """Refuse a signature that its key did not make over this message in this context."""
@@ -178,7 +184,11 @@ def open_sealed(key: bytes, ciphertext: bytes, associated: bytes) -> bytes:
 # attacker who shows many keys from filling the memory.
 @lru_cache(maxsize=4096)
 def _parse_verifier(public: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public)
+    key = Ed25519PublicKey.from_public_bytes(public)
+    # The top bit is the sign of x; y may be written unreduced.
+    if (int.from_bytes(public, "little") & (2**255 - 1)) % _P in _LOW_ORDER_Y:
+        raise ValueError("a key of low order")
+    return key
 
 
 def _cipher(key: bytes) -> AESGCM:
