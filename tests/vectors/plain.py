@@ -46,7 +46,15 @@ def identity_of(private: str) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private)).public_key().public_bytes_raw()
 
 
+LOW_ORDER = ("01", "ec" + "ff" * 30 + "7f", "00", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
+"""Encodings of points of order 1, 2, 4 and 8 of Ed25519; the other one of order 8 has the negated y."""
+
+
 def check_signature(public: bytes, context: str, statement: bytes, signature: bytes) -> None:
+    p = 2**255 - 19
+    low = {int.from_bytes(bytes.fromhex(one), "little") for one in LOW_ORDER}
+    if (int.from_bytes(public, "little") % 2**255) % p in low | {p - y for y in low}:
+        raise ValueError("libraries take this key, and wire.md does not")
     signed = b"ridotto/1 " + context.encode() + b"\x00" + statement
     Ed25519PublicKey.from_public_bytes(public).verify(signature, signed)
 
