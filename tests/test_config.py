@@ -215,3 +215,13 @@ def test_every_key_is_documented():
     assert {
         key for key in keys if f"`{key}`" not in page and f"[{key}]" not in page and f".{key}]" not in page
     } == set()
+
+
+def test_a_name_stands_for_a_part_of_a_plan_with_its_defaults(tmp_path):
+    named = SIMULATION.replace("[plan]", '[plan]\nprotocol = "oneshot"\noptimiser = "fedavg"\nalgorithm = "fedavg"')
+    spelt = SIMULATION + '[plan.protocol]\nname = "oneshot"\n'
+    plans = [load_config(write(tmp_path, text), SimulationConfig).plan for text in (named, spelt)]
+    assert plans[0] == plans[1]
+    assert plans[0].protocol_name == "oneshot"
+    said = refusal(tmp_path, named.replace('"oneshot"', '"oneshoe"'))
+    assert said.startswith('plan.protocol.name is "oneshoe"; did you mean "oneshot"?')

@@ -27,6 +27,10 @@ DEFAULT_PORT = 8765
 """Where a coordinator listens if its configuration does not say."""
 
 
+NAMED_PARTS = ("protocol", "algorithm", "optimiser")
+"""Parts of a plan for which a name will do."""
+
+
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stand above the tables of a configuration file."""
 
@@ -151,12 +155,22 @@ def load_config(path: Path, kind: type[Config]) -> Config:
 
 def config_from(data: Mapping[str, Any], kind: type[Config], where: str) -> Config:
     """Turn what a TOML file holds into a configuration. where: names the file in errors, which `load_config` lists."""
+    data = _spelt_out(data)
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_sentence(str(error), data, kind)}") from error
     except (ConfigError, PlanError) as error:
         raise type(error)(f"{where}: {error}") from error
+
+
+def _spelt_out(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a name stand for the part of a plan that has it and its defaults: `protocol = "oneshot"`."""
+    plan = data.get("plan")
+    if not isinstance(plan, Mapping):
+        return data
+    named = {key: {"name": plan[key]} for key in NAMED_PARTS if isinstance(plan.get(key), str)}
+    return {**data, "plan": {**plan, **named}}
 
 
 def beside(config: Path, path: str) -> Path:

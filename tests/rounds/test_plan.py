@@ -349,3 +349,10 @@ def test_fingerprint_differs_with_the_plan(changes: dict[str, Any]) -> None:
 def test_refuses_parts_of_a_wrong_kind(changes, why):
     with pytest.raises(PlanError, match=why):
         Plan(cohort=20, clip=1.0, max_examples=1, **changes)
+
+
+@pytest.mark.parametrize("part", ["protocol", "algorithm", "optimiser"])
+@pytest.mark.parametrize("value", ["oneshot", None, Pairwise])
+def test_a_part_that_is_something_else_is_refused_with_its_name(part: str, value: object) -> None:
+    with pytest.raises(PlanError, match=f"{part} is one of the objects that docs/configuration.md lists, not "):
+        Plan(**{"cohort": 10, part: value})

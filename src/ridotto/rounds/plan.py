@@ -27,7 +27,7 @@ from ridotto.rounds.protocol_settings import (
     check_seated,
     packed_bits,
 )
-from ridotto.rounds.ranges import check_algorithm, check_numbers
+from ridotto.rounds.ranges import check_algorithm, check_numbers, check_parts
 from ridotto.rounds.risks import HIDING, Risk, protection_of, risks_of, trust_of
 from ridotto.rounds.robustness import Robustness, check_robust
 from ridotto.rounds.settings import (
@@ -135,6 +135,7 @@ class Plan(Settings, frozen=True, kw_only=True):
 
     def _normalise(self) -> None:
         """Give two ways to write one plan one encoding."""
+        check_parts(self)
         check_part("dp", self.dp, Mechanism)
         check_part("robust", self.robust, Robustness)
         if isinstance(self.clip, Clip) and not self.clip.per_layer:

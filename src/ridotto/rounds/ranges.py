@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ridotto.errors import PlanError
 from ridotto.rounds.clipping import AdaptiveClip, Clip, check_norm
+from ridotto.rounds.protocol_settings import Seated
+from ridotto.rounds.settings import Algorithm, Ideal, Optimiser, Pairwise
 
 if TYPE_CHECKING:
     from ridotto.rounds.plan import Plan
@@ -14,6 +16,15 @@ LARGEST_METRIC = 1e6
 LONGEST_METRIC_NAME = 64
 LARGEST_RANGE = 2.0**52
 """Largest `value_range`: what an element can hold at most, see `core.fixedpoint`."""
+
+
+def check_parts(plan: Plan) -> None:
+    """Refuse parts that no plan is without, and that are something else. Raises PlanError."""
+    kinds: dict[str, Any] = {"protocol": Ideal | Pairwise | Seated, "algorithm": Algorithm, "optimiser": Optimiser}
+    for name, kind in kinds.items():
+        value = getattr(plan, name)
+        if not isinstance(value, kind):
+            raise PlanError(f"{name} is one of the objects that docs/configuration.md lists, not {value!r}")
 
 
 def check_numbers(plan: Plan) -> None:
