@@ -82,14 +82,12 @@ def test_helpers_serve_and_one_is_killed(ridotto, served, in_background):
     assert "helpers" in ridotto("status", served.url).out
 
 
-def test_whoever_is_no_helper_is_told_what_to_ask_for(ridotto, served):
+def test_whoever_joins_in_the_wrong_role_is_told_what_to_do(ridotto, served):
     refused = ridotto(*helping(served, "stranger"))
     assert refused.code == 2
     assert "does not name stranger with key" in refused.sentence
     assert '"stranger" = "' in refused.sentence
 
-
-def test_a_helper_that_joins_to_train_is_told_how_to_serve(ridotto, served):
     arguments = served.join(0)
     arguments[arguments.index("--name") + 1] = "north"
     arguments[arguments.index("--state") + 1] = str(served.folder / "helpers")

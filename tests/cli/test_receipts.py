@@ -44,7 +44,9 @@ def configure(folder: Path, protocol: str) -> None:
     (folder / "policy.toml").write_text(f"i_know = {risks}\n{policy}", encoding="utf-8")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "protocol", [name if name == "oneshot" else pytest.param(name, marks=pytest.mark.slow) for name in PROTOCOLS]
+)
 def test_everybody_can_audit_what_was_done(protocol, ridotto, folder, in_background):
     configure(folder, protocol)
     with serving(folder) as facts:
