@@ -14,7 +14,7 @@ from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine,
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.seal import IdentityKey
-from ridotto.rounds.messages import Apply, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, Discard, Merge, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
@@ -95,6 +95,9 @@ class Federation:
             case Fold(sid=sid):
                 assert attachment is not None
                 self.vault.fold(sid, attachment)
+                return None
+            case Merge() | Discard():
+                self.vault.close(task)
                 return None
             case Open() | Apply():
                 return self.vault.perform(task)

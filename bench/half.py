@@ -23,7 +23,7 @@ from ridotto.core.machine import SELF, Buffer, Do, Effect, Finish, Send
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.seal import IdentityKey
-from ridotto.rounds.messages import Apply, messages_of_all
+from ridotto.rounds.messages import Apply, Discard, Merge, messages_of_all
 from ridotto.rounds.plan import Plan
 from ridotto.rounds.round import CoordinatorRound
 from ridotto.secagg.tasks import Fold, Open
@@ -84,6 +84,9 @@ class Half:
             case Fold(sid=sid):
                 assert attachment is not None
                 self.vault.fold(sid, attachment)
+                return None
+            case Merge() | Discard():
+                self.vault.close(task)
                 return None
             case Open() | Apply():
                 return self.vault.perform(task)

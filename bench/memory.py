@@ -39,6 +39,7 @@ from ridotto.secagg.pairwise import participant
 from ridotto.secagg.protocols import PROTOCOLS
 
 LENGTH = 1_000_000
+SESSIONS = 64
 
 
 def lines(quick: bool) -> Lines:
@@ -56,6 +57,17 @@ def lines(quick: bool) -> Lines:
                 bar=Bar("ratio", FLAT) if count > 10 else None,
                 notes=(f"before the round {found['empty'] / 1e6:.0f} MB",) if count == 10 else (),
             )
+
+    for protocol in ("ideal", "oneshot"):
+        one, many = (measure_sessions(protocol, sessions) for sessions in (1, SESSIONS))
+        yield Line(
+            what=f"memory: sums in files, {protocol}, {SESSIONS} sessions against 1, d = {LENGTH:,}",
+            ours=many["peak"] / 1e6,
+            floor=one["peak"] / 1e6,
+            unit="MB",
+            bar=Bar("ratio", FLAT),
+            notes=(f"before the round {many['empty'] / 1e6:.0f} MB",),
+        )
 
     floor = measure_service(10)
     for count in counts[1:]:
@@ -129,6 +141,13 @@ def measure(protocol: str, count: int) -> dict[str, int]:
     if result["error"]:
         raise RuntimeError(f"the round failed: {result['error']}")
     return result
+
+
+def measure_sessions(protocol: str, sessions: int) -> dict[str, int]:
+    """Fold, open and add up the sums of so many sessions in a child process; return what that reports."""
+    command = [sys.executable, "-m", "bench.sessions", protocol, str(sessions), str(LENGTH)]
+    found: dict[str, int] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return found
 
 
 class Crowd:

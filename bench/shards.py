@@ -31,6 +31,7 @@ from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Oneshot, Plan
 from ridotto.rounds.sessions import Attempt, make_sessions
+from ridotto.rounds.totals import add_up
 from ridotto.secagg.committee_roles.roster import SEAT_SUFFIX, seat_name
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.ciphersum import SessionSum
@@ -161,7 +162,7 @@ def tree_sum(totals: list[IntVector]) -> IntVector:
     """Add sums up in pairs, level by level, as coordinators of coordinators would."""
     level = totals
     while len(level) > 1:
-        level = [sum(level[place + 1 : place + 2], level[place]) for place in range(0, len(level), 2)]
+        level = [add_up(level[place : place + 2]) for place in range(0, len(level), 2)]
     return level[0]
 
 

@@ -73,11 +73,14 @@ class FailingStore(MemoryStore):
 class Scene:
     """A conductor that is killed now and then, and participants that send again what was not acknowledged."""
 
-    def __init__(self, folder: Path, configured: FederationSettings, silent: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, configured: FederationSettings, silent: Sequence[str] = (), names: Sequence[str] = NAMES
+    ) -> None:
         self.folder = folder
         self.settings = configured
         self.store = FailingStore()
         self.silent = silent
+        self.names = names
         self.mail: defaultdict[str, list[bytes]] = defaultdict(list)
         self.read: defaultdict[str, int] = defaultdict(int)
         self.queue: list[Input] = []
@@ -85,7 +88,7 @@ class Scene:
         policy = Policy(min_corrupt=0.0, min_participants=2, i_know=(Risk.SMALL_COHORT,))
         self.machines: dict[str, ParticipantRound | HelperRound] = {
             name: ParticipantRound(name, identity(name), policy, COORDINATOR_KEY.public, rng_of(name), serving=OsRng())
-            for name in NAMES
+            for name in names
         }
         self.machines |= {
             name: HelperRound(name, identity(name), policy, COORDINATOR_KEY.public, OsRng())
@@ -109,7 +112,7 @@ class Scene:
         self.mail = again
 
     def begin(self) -> None:
-        members = [Member(name, identity(name).public) for name in NAMES]
+        members = [Member(name, identity(name).public) for name in self.names]
         helpers = [Member(name, identity(name).public) for name in self.settings.helpers]
         self._deliver(self.conductor.begin(members, helpers, self.now).sent)
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Envelope, Finish, Machine, Send
 from ridotto.core.wire import Message, digest
 from ridotto.errors import PeerProtocolError
-from ridotto.rounds.messages import Apply, Decline, Train
+from ridotto.rounds.messages import Apply, Decline, Discard, Merge, Train
 from ridotto.rounds.plan import Committee, Ideal, Oneshot, Pairwise
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.messages import MaskedVector
@@ -27,7 +27,7 @@ from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.messages import Masked
 from ridotto.secagg.oneshot.messages import Contribution
 from ridotto.secagg.oneshot.tasks import OpenCiphers
-from ridotto.secagg.tasks import Fold, Open
+from ridotto.secagg.tasks import Fold, Open, Opened
 from tests.fuzz.mutations import changed, examples, hostile
 from tests.rounds.federation import Federation, make_plan, names
 
@@ -54,6 +54,9 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
         self.past: list[Envelope] = []
         self.folded: Counter[tuple[bytes, str]] = Counter()
         self.opened: Counter[bytes] = Counter()
+        self.answers: dict[bytes, Opened] = {}
+        self.ended: Counter[bytes] = Counter()
+        self.merged = 0
         self.finished: list[Finish] = []
         self.participants: dict[str, Machine] = {name: self.federation.participant(name) for name in names(8)}
         helpers = [member.name for member in self.federation.attempt.helpers]
@@ -143,6 +146,10 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
         assert all(count == 1 for count in getattr(self, "opened", Counter()).values())
         assert len(getattr(self, "finished", [])) <= 1
 
+    @invariant()
+    def each_sum_is_merged_or_discarded_once(self) -> None:
+        assert all(count == 1 for count in getattr(self, "ended", Counter()).values())
+
     def teardown(self) -> None:
         """Time alone ends every round, once; and the accepted inputs alone lead to the same effects."""
         if not hasattr(self, "machine"):
@@ -150,6 +157,7 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
         for _ in range(12):
             self.wait(700.0)
         assert len(self.finished) == 1
+        assert set(self.ended) == set(self.machine.sessions)
         fresh = self.federation.coordinator()
         again = [self._call(fresh, *entry) for entry in self.log]
         assert [comparable(effects) for effects in again] == [comparable(effects) for effects in self.effects]
@@ -211,21 +219,35 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                 vault.settle(task)
             case Do(Keep() as task):
                 vault.keep(task, attachment)
-            case Do(Unmask(sid) as task):
-                self.opened[sid] += 1
-                self._tell("receive", SELF, vault.perform(task))
-            case Do(OpenCiphers(sid) as task):
+            case Do(Unmask() as task):
+                self._open(task)
+            case Do(OpenCiphers() as task):
                 assert task.contributions >= plan.least
-                self.opened[sid] += 1
-                self._tell("receive", SELF, vault.perform(task))
+                self._open(task)
             case Do(Open(sid, _) as task):
                 assert sum(1 for folded, _ in self.folded if folded == sid) >= plan.least
-                self.opened[sid] += 1
-                self._tell("receive", SELF, vault.open(task))
+                self._open(task)
+            case Do(Merge(sid, contributions) as task):
+                self.ended[sid] += 1
+                assert (self.answers[sid].zero, self.answers[sid].count) == (True, contributions)
+                self.merged += contributions
+                vault.close(task)
+                assert vault.merged == self.merged
+            case Do(Discard(sid) as task):
+                self.ended[sid] += 1
+                vault.close(task)
+                assert sid not in vault.sums
             case Do(Apply() as task):
                 self._tell("receive", SELF, vault.perform(task))
             case Finish():
                 self.finished.append(effect)
+
+    def _open(self, task: Open | OpenCiphers | Unmask) -> None:
+        self.opened[task.sid] += 1
+        answer = self.federation.vault.perform(task)
+        assert isinstance(answer, Opened)
+        self.answers[task.sid] = answer
+        self._tell("receive", SELF, answer)
 
 
 def comparable(effects: list[Effect]) -> list[Any]:

@@ -22,7 +22,7 @@ from ridotto.crypto.identity import RequestAuthError, verify_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError
 from ridotto.participant.patience import Clock
-from ridotto.rounds.messages import Apply, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, Discard, Merge, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.record import RoundRecord, sign_record
@@ -275,6 +275,8 @@ class FakeCoordinator:
                 self._carry_out(owner, self._peers[owner].receive(SELF, Trained(update, 10, metrics), 0.0), None)
             case Fold(sid):
                 self.vault.fold(sid, bytes(attachment or b""))
+            case Merge() | Discard():
+                self.vault.close(task)
             case Open():
                 self._resume(self.vault.open(task))
             case Apply():

@@ -13,7 +13,7 @@ from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.vector import Field, Layout, Vector
 from ridotto.core.wire import Codec, Message
 from ridotto.rounds.helping import HelperRound
-from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, Discard, Merge, NotTrained, Train, Trained, messages_of_all
 from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.plan import Committee, Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
@@ -165,6 +165,8 @@ class Federation:
             case Keep():
                 assert attachment is not None
                 return self.vault.keep(task, attachment)
+            case Merge() | Discard():
+                return self.vault.close(task)
             case Open() | OpenCiphers() | Unmask() | Apply():
                 return self.vault.perform(task)
         raise AssertionError(f"unknown task {task}")

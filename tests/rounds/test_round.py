@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,11 +17,16 @@ from ridotto.rounds.messages import (
     Announce,
     Apply,
     Closed,
+    Discard,
+    Merge,
     Train,
     Trained,
 )
-from ridotto.rounds.plan import Pairwise, Plan
+from ridotto.rounds.pipeline import Pipeline
+from ridotto.rounds.plan import Committee, Oneshot, Pairwise, Plan
 from ridotto.rounds.policy import Policy
+from ridotto.rounds.robustness import BucketedMedian
+from ridotto.rounds.totals import TOTAL
 from ridotto.secagg.messages import Masked, SealedShares, Unmask
 from tests.rounds.federation import (
     Federation,
@@ -82,8 +88,10 @@ def test_a_cohort_in_shards_gives_the_mean_over_all() -> None:
     assert finish.result.participants == 11
     assert_mean(federation, range(11))
     applied = [task for task in federation.tasks if isinstance(task, Apply)]
-    assert len(applied) == 1
-    assert len(applied[0].sids) == 3
+    assert [task.sids for task in applied] == [(TOTAL,)]
+    merged = [task for task in federation.tasks if isinstance(task, Merge)]
+    assert sorted(task.contributions for task in merged) == [3, 4, 4]
+    assert len({task.sid for task in merged}) == 3
 
 
 def shards_of_four() -> dict[str, object]:
@@ -103,6 +111,43 @@ def test_a_session_that_fails_costs_its_shard_only() -> None:
     assert [session.failure for session in finish.result.sessions if session.shard != 1] == ["", ""]
     assert finish.result.participants == 7
     assert_mean(federation, [0, 2, 3, 5, 6, 8, 9])
+    discarded = [task.sid.hex() for task in federation.tasks if isinstance(task, Discard)]
+    assert discarded == [failed.sid]
+
+
+@pytest.mark.parametrize("lane", [0, 1], ids=["count", "zero"])
+@pytest.mark.parametrize("protocol", [Pairwise, Oneshot, Committee])
+def test_a_sum_whose_check_lanes_are_wrong_never_reaches_the_total(
+    protocol: Any, lane: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """p004 of shard 1 puts another number into a lane; the sum is opened, found wrong, and thrown away."""
+    real = Pipeline.encode
+
+    def encode(self: Pipeline, update: Any, examples: int, *rest: Any, **named: Any) -> Any:
+        vector = real(self, update, examples, *rest, **named)
+        vector[self.entries + lane] += examples == examples_of(4)
+        return vector
+
+    monkeypatch.setattr(Pipeline, "encode", encode)
+    federation = Federation(make_plan(11, protocol=protocol(corrupt=0.0, shard_size=4), minimum=3))
+    finish = federation.run()
+    assert finish.error is None
+    assert [session.failure.partition(":")[0] for session in finish.result.sessions] == ["", "CHECK_LANE", ""]
+    failed = bytes.fromhex(finish.result.sessions[1].sid)
+    assert [task.sid for task in federation.tasks if isinstance(task, Discard)] == [failed]
+    assert failed not in [task.sid for task in federation.tasks if isinstance(task, Merge)]
+    assert finish.result.participants == 7
+    assert_mean(federation, [0, 2, 3, 5, 6, 8, 9])
+
+
+def test_sums_that_a_rule_looks_at_stay_apart() -> None:
+    plan = make_plan(12, minimum=2, clip=8.0, max_examples=1, robust=BucketedMedian(groups=3))
+    federation = Federation(plan)
+    finish = federation.run()
+    assert finish.error is None
+    assert not any(isinstance(task, Merge | Discard) for task in federation.tasks)
+    (applied,) = [task for task in federation.tasks if isinstance(task, Apply)]
+    assert [sid.hex() for sid in applied.sids] == [session.sid for session in finish.result.sessions]
 
 
 def test_a_round_without_a_sum_fails_and_leaves_the_model() -> None:

@@ -18,8 +18,10 @@ from ridotto.learn.algorithms import Report
 from ridotto.learn.trainer import LocalResult
 from ridotto.rounds.compression import TopK
 from ridotto.rounds.dice import SeededDice
-from ridotto.rounds.messages import Apply
-from ridotto.rounds.plan import Algorithm, Ideal, Optimiser, Plan, Risk
+from ridotto.rounds.kept import KeptInMemory
+from ridotto.rounds.messages import Apply, Discard, Merge
+from ridotto.rounds.plan import Algorithm, Committee, Ideal, Optimiser, Plan, Risk
+from ridotto.rounds.totals import TOTAL
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.tasks import Open
 from tests.rounds.federation import LAYOUT, examples_of, loss_of, make_plan, mean_of, update_of
@@ -60,6 +62,46 @@ def test_memory_is_one_sum_per_session() -> None:
     fold(vault, SID, *range(5))
     assert set(vault.sums) == {SID}
     assert vault.sums[SID].shape == (vault.pipeline.length,)
+
+
+def test_opened_sums_go_up_and_are_forgotten() -> None:
+    apart, merged = make_vault(), make_vault()
+    for vault in (apart, merged):
+        fold(vault, SID, 0, 1)
+        fold(vault, OTHER, 2)
+    for sid, contributions, left in ((SID, 2, {TOTAL, OTHER}), (OTHER, 1, {TOTAL})):
+        merged.open(Open(sid, ()))
+        merged.close(Merge(sid, contributions))
+        assert set(merged.sums) == left
+    assert merged.merged == 3
+    assert merged.apply(Apply(1, (TOTAL,))) == apart.apply(Apply(1, (SID, OTHER)))
+    assert merged.model_bytes == apart.model_bytes
+    assert not merged.sums
+
+
+def test_memory_is_one_sum_and_the_total_however_many_sessions_there_are() -> None:
+    vault = make_vault(make_plan(100))
+    for session in range(20):
+        sid = bytes([session]) * 32
+        fold(vault, sid, 0, 1)
+        assert len(vault.sums) <= 2
+        vault.open(Open(sid, ()))
+        vault.close(Merge(sid, 2))
+    assert set(vault.sums) == {TOTAL}
+    assert vault.merged == 40
+
+
+def test_the_sum_of_a_session_that_failed_is_forgotten_with_what_was_kept_of_it() -> None:
+    kept = KeptInMemory()
+    plan = make_plan(protocol=Committee(corrupt=0.0))
+    vault = Vault(plan, LAYOUT, np.zeros(LAYOUT.length, np.float32), kept=kept)
+    vault.fold(SID, pack(vector_of(vault, 0), plan.bits), "p000")
+    assert kept.kept(SID, "p000") is not None
+    vault.close(Discard(SID))
+    vault.close(Discard(OTHER))  # of which nothing has come
+    assert not vault.sums
+    assert kept.kept(SID, "p000") is None
+    assert vault.merged == 0
 
 
 def test_opening_removes_the_masks() -> None:

@@ -4,8 +4,9 @@ Live and in replay the same methods run: `begin`, then one of `receive`, `expire
 asks for comes back as a `Step`. Messages are numbered by their place in `Step.sent`, so replay gives every participant
 the same frames under the same numbers.
 
-Tasks are kept apart. A `Fold` belongs to the message that brought the vector. An `Open` or `Apply` is kept in `pending`
-until its answer was received; so those whose answer is not in the log are carried out again after a restart.
+Tasks are kept apart. A `Fold` belongs to the message that brought the vector, a `Merge` to the answer that says that a
+sum holds: what they do to the sums is committed with that message. An `Open` or `Apply` is kept in `pending` until its
+answer was received; so those whose answer is not in the log are carried out again after a restart.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
 from ridotto.core.wire import PREFIX, Codec, Message, digest
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import LocalProtocolError, PeerProtocolError, StorageError
-from ridotto.rounds.messages import Applied, Apply, NotApplied, messages_of_all
+from ridotto.rounds.messages import Applied, Apply, Discard, Merge, NotApplied, messages_of_all
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound
 from ridotto.rounds.vault import Opening
@@ -58,14 +59,15 @@ class Step:
     """Hold what one input led to.
 
     row: to be logged; None if the input was a repetition. folds, keeps: of the attachment that came with the message.
-    settled: to be carried out after the folds. sent: (name, frame), in order. published: for watchers. record: of the
-    attempt, if it has ended.
+    settled, ended: to be carried out after the folds, in this order. sent: (name, frame), in order. published: for
+    watchers. record: of the attempt, if it has ended.
     """
 
     row: LogRow | None = None
     folds: list[Fold] = field(default_factory=list)
     keeps: list[Keep] = field(default_factory=list)
     settled: list[Settle] = field(default_factory=list)
+    ended: list[Merge | Discard] = field(default_factory=list)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     published: list[Any] = field(default_factory=list)
     record: RoundRecord | None = None
@@ -75,7 +77,7 @@ class LiveAttempt:
     """Run one attempt.
 
     pending: tasks to be carried out, oldest first. record: how the attempt ended, or None. now: of the last input.
-    collected: what its receipt will need.
+    merged: contributions that belong into the round's total by now. collected: what its receipt will need.
     """
 
     def __init__(self, description: Description, identity: IdentityKey) -> None:
@@ -83,6 +85,7 @@ class LiveAttempt:
         self.members = frozenset(member.name for member in description.attempt.members)
         self.pending: deque[Opening | Apply] = deque()
         self.record: RoundRecord | None = None
+        self.merged = 0
         self.collected = Collected()
         self.now = description.started
         self._machine = CoordinatorRound(description.attempt, identity)
@@ -180,6 +183,9 @@ class LiveAttempt:
                 case Do(Settle() as task):
                     step.settled.append(task)
                     self.collected.settle(task)
+                case Do(Merge() | Discard() as task):
+                    step.ended.append(task)
+                    self.merged += task.contributions if isinstance(task, Merge) else 0
                 case Do(Open() | OpenCiphers() | Unmask() | Apply() as task):
                     self.pending.append(task)
                 case Wake(at):

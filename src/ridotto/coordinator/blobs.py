@@ -2,7 +2,7 @@
 
     models/<sha256>.safetensors     every model that was ever published
     states/<sha256>                 the strategy's state that goes with the newest model
-    sums/<sid>.<sha256>             a running sum; its name changes with its content
+    sums/<sid>.<sha256>             a running sum, or the round's total; its name changes with its content
     deltas/<model>.<sha256>         what makes a model of the one before it
     kept/<sid>.<sender>.<sha256>    a ciphertext that may have to be taken out of a sum; SHA-256 of its sender's name
     receipts/<round>.<attempt>.<full or public>.<sha256>.json    an attempt's receipt, with and without names

@@ -276,8 +276,10 @@ class Conductor:
     ) -> Outcome:
         """Make the steps durable, then hand out what they say."""
         for step in steps:
-            for task in step.settled:
-                self._vault.settle(task)
+            for settle in step.settled:
+                self._vault.settle(settle)
+            for end in step.ended:
+                self._vault.close(end)
         outcome = Outcome()
         rows: list[LogRow] = []
         ended = Change()
@@ -377,6 +379,8 @@ class Conductor:
                 outcome.sent += attempt.replay(row).sent
             for sid in self._sums:
                 self._sums[sid]  # Reading checks it: a damaged sum is found now and not by every message that follows.
+            if attempt.record is None and attempt.merged != self._vault.merged:
+                raise StorageError(f"the total has {self._vault.merged} contributions, its log {attempt.merged}")
         except (msgspec.MsgspecError, RidottoError) as error:
             # An unfinished attempt is worth less than a federation that goes on: it is tried again from its model.
             _log.warning("the last attempt can't be taken up again and is given up: %s", error)

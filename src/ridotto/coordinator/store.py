@@ -85,9 +85,9 @@ class Participant:
 class Change:
     """Hold everything that one step changes.
 
-    clear_log: drop the log and the names of the sums first: a new attempt begins. log: rows to append. sums: sid ->
-    name of the blob that holds the sum now, or None if there is none any more. values: key -> new value.
-    models: SHA-256 -> round that made it. records, receipts, openings: of an attempt that ended.
+    clear_log: drop the log and the names of the sums first: a new attempt begins. log: rows to append. sums: sid, or
+    `TOTAL` of the round -> name of the blob that holds the sum now, or None if there is none any more. values: key ->
+    new value. models: SHA-256 -> round that made it. records, receipts, openings: of an attempt that ended.
     """
 
     clear_log: bool = False

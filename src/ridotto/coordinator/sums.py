@@ -1,4 +1,4 @@
-"""Running sums that live in files, with only the one being folded in memory.
+"""Running sums and the round's total, in files, with only the one being folded in memory.
 
 A round of 1,000 participants has eight sessions or more, and so as many sums; memory holds one of them. Changed sums
 are written under new names before the names are committed, and the files of the old names go only after that. So a
@@ -18,7 +18,7 @@ from ridotto.core.wire import digest
 
 
 class StoredSums(MutableMapping[bytes, IntVector]):
-    """Map sid -> running sum for a `Vault`.
+    """Map sid -> running sum for a `Vault`, and `TOTAL` -> the round's total.
 
     names: sid -> blob, as last committed. dtype: of the sums. An array that was handed out may be changed in place
     until another sid is asked for, and counts only once it was set again.

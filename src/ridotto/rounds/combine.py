@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ridotto.core.fixedpoint import IntVector, container
+from ridotto.core.fixedpoint import IntVector
 from ridotto.core.vector import Vector
 from ridotto.errors import DataError
 from ridotto.learn.robust.groups import deviation_of, exceeding, honest_limit
 from ridotto.privacy.noise.words import Words
 from ridotto.rounds.pipeline import Pipeline, RoundSum
 from ridotto.rounds.plan import CentralGaussian, Committee
+from ridotto.rounds.totals import add_up
 
 FALSE_ALARM = 2.0**-40
 """Probability that an honest group is left out because noise and rounding made its mean too long."""
@@ -41,10 +42,7 @@ def added_up(
     pipeline: Pipeline, totals: Sequence[IntVector], words: WordsFor, seed: bytes, expected: float | None
 ) -> Combined:
     """Decode the sum of all totals. Raises DataError as `Pipeline.decode`."""
-    total = np.zeros(pipeline.length, container(pipeline.plan.bits))
-    for part in totals:
-        np.add(total, part, out=total)
-    return Combined(pipeline.decode(pipeline.add_central_noise(total, words(0)), seed, expected), {})
+    return Combined(pipeline.decode(pipeline.add_central_noise(add_up(totals), words(0)), seed, expected), {})
 
 
 def by_rule(

@@ -84,9 +84,28 @@ class NotTrained(Message, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
-    """coordinator's task: add up the opened sums, make the next model, answer with `Applied` or `NotApplied`.
+class Merge:
+    """coordinator's task: add the opened sum of session `sid` to the round's total, and forget the sum. No answer.
 
+    Comes once for each session whose check lanes are right, in plans without a robust rule. contributions: in the sum.
+    """
+
+    sid: bytes
+    contributions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """coordinator's task: forget the sum of session `sid`, which failed, and what was kept of it. No answer."""
+
+    sid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """coordinator's task: make the next model, answer with `Applied` or `NotApplied`.
+
+    sids: of the opened sums, in the order of the sessions, where a robust rule looks at each; otherwise `TOTAL` alone.
     seed: what compressed updates have in common, the attempt's nonce.
     """
 

@@ -6,11 +6,12 @@
                                                 <-   Decline, or nothing yet
                                                      train on the model, encode the update
          ...  the secure sum, `secagg`  ...     <->  ...
-    Apply: opened sums -> next model
+    Merge: an opened sum -> into the round's total
+    Apply: total -> next model
     Closed: the next model's digest             ->
 
 The cohort is cut into sessions; each has its own sum. A session that fails costs its members' contributions only; the
-round fails when no session was opened.
+round fails when no session was opened. A robust rule looks at every sum by itself, so its plans have no total.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from ridotto.rounds.messages import (
     Apply,
     Closed,
     Decline,
+    Discard,
+    Merge,
     NotApplied,
     NotTrained,
     Train,
@@ -56,6 +59,7 @@ from ridotto.rounds.record import RoundRecord, SessionRecord, session_record
 from ridotto.rounds.seats import Roles, role_of, roles_of, to_devices
 from ridotto.rounds.sessions import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
+from ridotto.rounds.totals import TOTAL
 from ridotto.secagg.committee_roles.drawn import drawn_roster
 from ridotto.secagg.protocols import SumCoordinator, sum_protocol
 from ridotto.secagg.session import CommitteeSession, Member, Session, SessionResult, Timeouts, session_id
@@ -79,6 +83,7 @@ class CoordinatorRound:
         self._sid_of = {member.name: sid for sid, session in self._sessions.items() for member in session.members}
         self._serving = {sid: _helpers_in(session) for sid, session in self._sessions.items()}
         self._closed: dict[bytes, SessionRecord] = {}
+        self._by_rule = attempt.plan.robust is not None
         self._started = 0.0
 
     @property
@@ -163,7 +168,7 @@ class CoordinatorRound:
         for effect in to_devices(effects):
             if isinstance(effect, Finish):
                 self._closed[sid] = self._session_record(sid, effect)
-                passed += self._go_on(now)
+                passed += [*self._put_away(sid), *self._go_on(now)]
             else:
                 passed.append(effect)
         return passed
@@ -178,14 +183,22 @@ class CoordinatorRound:
         blamed = tuple(name for name in blamed if name in members)
         return session_record(result, session.shard, len(session.members), str(error or ""), blamed)
 
+    def _put_away(self, sid: bytes) -> list[Effect]:
+        """Have the sum of a session that has ended added to the total or forgotten; a robust rule needs it as it is."""
+        record = self._closed[sid]
+        if record.failure:
+            return [Do(Discard(sid))]
+        return [] if self._by_rule else [Do(Merge(sid, len(record.included)))]
+
     def _go_on(self, now: float) -> list[Effect]:
-        """When the last session has ended: apply the sums that were opened, or fail."""
+        """When the last session has ended: apply what was opened, or fail."""
         if len(self._closed) < len(self._sessions):
             return []
-        # In the order of the sessions, whichever closed first: noise is dealt to sums in this order.
+        # In the order of the sessions, whichever closed first: a rule's noise is dealt to sums in this order.
         opened = tuple(sid for sid in self._sessions if not self._closed[sid].failure)
         if opened:
-            return [Do(Apply(self._attempt.number, opened, self._attempt.nonce))]
+            sids = opened if self._by_rule else (TOTAL,)
+            return [Do(Apply(self._attempt.number, sids, self._attempt.nonce))]
         return self._close(self._record(now, None))
 
     def _record(self, now: float, applied: Applied | None, failure: str = "") -> RoundRecord:

@@ -1,7 +1,8 @@
 """Where large vectors live: the running sums and the current model. Every coordinator-side driver has one.
 
-The machines say what to do (`Fold`, `Open`, `Apply`); the vault does it. Memory is O(model): one sum per open session,
-the model, the algorithm's and the strategy's state, however many participants there are.
+The machines say what to do (`Fold`, `Open`, `Merge`, `Apply`); the vault does it. Memory is O(model): one sum per open
+session, the total of those that have ended, the model, the algorithm's and the strategy's state, however many
+participants there are. Where a robust rule looks at every sum, all stay until it has.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ from ridotto.rounds.downloads import most_deltas, rounded
 from ridotto.rounds.kept import Kept, KeptInMemory
 from ridotto.rounds.masked import MaskedSums
 from ridotto.rounds.memory import next_noise
-from ridotto.rounds.messages import Applied, Apply, NotApplied
+from ridotto.rounds.messages import Applied, Apply, Discard, Merge, NotApplied
 from ridotto.rounds.pipeline import Pipeline, RoundSum
 from ridotto.rounds.plan import Committee, Oneshot, Plan
+from ridotto.rounds.totals import TOTAL, merge
 from ridotto.secagg.committee.tasks import Keep, Unmask
 from ridotto.secagg.committee_roles.tasks import Settle
 from ridotto.secagg.oneshot.tasks import Decrypted, OpenCiphers
 from ridotto.secagg.tasks import COUNT_LIMIT, Open, Opened
 
 Sums = MutableMapping[bytes, IntVector]
-"""Running sums by sid. A driver that must survive a kill hands in a mapping that writes through to a store."""
+"""Sums by sid, and the round's total as `TOTAL`. A driver that must survive a kill hands in a mapping that writes
+through to a store."""
 
 Opening = Open | OpenCiphers | Unmask
 """What opens a sum, by protocol."""
@@ -216,12 +219,38 @@ class Vault:
         return seated.open(task)
 
     def opened(self, sid: bytes) -> IntVector:
-        """Return a sum that was opened and holds, dtype `container(bits)`, shape (pipeline.length,)."""
+        """Return a sum that was opened and holds, or `TOTAL`, dtype `container(bits)`, shape (pipeline.length,)."""
         seated = self._seated
         return self.sums[sid] if seated is None else seated.opened(sid)
 
+    @property
+    def merged(self) -> int:
+        """Return how many contributions are in the round's total, as its count lane says."""
+        return self.pipeline.read_lanes(self.opened(TOTAL)).count if TOTAL in self.sums else 0
+
+    def close(self, task: Merge | Discard) -> None:
+        """Put the sum of a session that has ended into the round's total, or away."""
+        match task:
+            case Merge(sid):
+                part = self.sums[sid]
+                # First, so that a mapping that writes through does not write it once more.
+                del self.sums[sid]
+                self._add_to_total(part)
+            case Discard(sid):
+                if sid in self.sums:
+                    del self.sums[sid]
+                self._kept.forget(sid)
+
+    def _add_to_total(self, part: IntVector) -> None:
+        total = self.sums.get(TOTAL)
+        if total is None:
+            self.sums[TOTAL] = part
+            return
+        merge(total, part)
+        self.sums[TOTAL] = total
+
     def apply(self, task: Apply) -> Applied:
-        """Make the next model from the sums of the sessions that were opened, and forget the sums.
+        """Make the next model from the round's total, or from each session's sum by a rule, and forget the sums.
 
         Raises DataError if they make none: a liar's weight, or learning that diverged. Nothing has changed then.
         """

@@ -21,6 +21,7 @@ from ridotto.core.vector import Vector
 from ridotto.core.wire import sentence
 from ridotto.errors import ConfigError, DataError, RoundFailedError
 from ridotto.rounds.messages import Applied
+from ridotto.rounds.totals import merge
 from ridotto.rounds.vault import Vault
 from ridotto.simulate.clients import Clients, Cohort
 from ridotto.simulate.direct import NAMED_AT_MOST, direct_record
@@ -142,7 +143,7 @@ class BufferedRounds:
                     drop=self._drop,
                 )
             )
-            np.add(total, answer.total, out=total)
+            merge(total, answer.total)
             dropped.update(answer.dropped)
             train_s += answer.train_s
         return total, dropped, train_s

@@ -22,7 +22,7 @@ from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import DataError, LocalProtocolError, RoundFailedError
 from ridotto.rounds.dice import RankedDice
 from ridotto.rounds.helping import HelperRound
-from ridotto.rounds.messages import Apply, NotTrained, Train, Trained, messages_of_all
+from ridotto.rounds.messages import Apply, Discard, Merge, NotTrained, Train, Trained, messages_of_all
 from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.plan import Risk
 from ridotto.rounds.policy import Policy
@@ -232,6 +232,9 @@ class _Work:
                 return None
             case Settle():
                 self._vault.settle(task)
+                return None
+            case Merge() | Discard():
+                self._vault.close(task)
                 return None
             case SumMasks():
                 return sum_masks(task, add_committee_noise)

@@ -33,6 +33,7 @@ from ridotto.core.rng import SecretRng
 from ridotto.errors import DataError, RidottoError
 from ridotto.learn.trainer import Trainer
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.totals import merge
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Answer, Job, Update, blame, from_elsewhere
 from ridotto.simulate.pool_worker import (
@@ -102,7 +103,7 @@ class PoolEngine:
                 job = self._after(death, job, deaths, dropped)
         totals = self._shared.array("totals")
         for partial in totals[1:]:
-            np.add(totals[0], partial, out=totals[0])
+            merge(totals[0], partial)
         for answer in finished:
             dropped.update(answer.dropped)
         place_of = {int(position): place for place, position in enumerate(job.positions)} if len(self._kept) else {}

@@ -34,6 +34,7 @@ from ridotto.core.vector import Vector
 from ridotto.errors import ConfigError, DataError, MissingExtraError
 from ridotto.learn.trainer import Trainer
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.totals import merge
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.job import Answer, Job, Update, blame, from_elsewhere, reason, with_traceback
 from ridotto.simulate.pieces import Piece, cut
@@ -196,7 +197,7 @@ class RayEngine:
             except RayError as error:
                 self._lost(member, None, work, error)
                 continue
-            np.add(self._total, total, out=self._total)
+            merge(self._total, total)
             train_s, sent = train_s + seconds, sent + bytes_
             member.begun, member.trained = False, []
         return train_s, sent
