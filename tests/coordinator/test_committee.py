@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from ridotto.coordinator.attempt import LiveAttempt
 from ridotto.core.machine import Effect, Send
 from ridotto.errors import PlanError
 from ridotto.rounds.helping import HelperRound
@@ -20,6 +21,7 @@ from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FEDERATION_PATH, FederationInfo
 from ridotto.secagg.committee.messages import MaskedVector
 from tests.coordinator.bench import (
+    COORDINATOR_KEY,
     Mini,
     authorization,
     ideal_model,
@@ -208,3 +210,22 @@ def test_masks_are_kept_until_the_sum_is_opened(tmp_path: Path) -> None:
     assert found == {0, 1, 2, 3, 4}
     assert kept(tmp_path) == []
     assert msgspec.json.decode(scene.store.records()[0].body, type=SignedRecord).record.participants == 4
+
+
+def test_all_that_a_session_needs_may_come_in_one_batch(tmp_path: Path) -> None:
+    """Seats that lie acknowledge a set before it was shown to them; what they release must not be forgotten with it."""
+    scene = Scene(tmp_path, make_settings(served_plan()))
+    scene.begin()
+    assert scene.conductor.attempt is not None
+    shadow = LiveAttempt(scene.conductor.attempt.description, COORDINATOR_KEY)
+    shadow.begin()
+    heard = 0
+    while heard < len(scene.queue):
+        item, heard = scene.queue[heard], heard + 1
+        scene._deliver(shadow.receive(item.sender, item.message, item.frame, scene.now).sent)
+    assert {type(item.message).__name__ for item in scene.queue} >= {"MemberKey", "MaskedVector", "Checked", "MaskSum"}
+    assert scene.conductor.take(scene.queue, scene.now).refused == {}
+    while not scene.is_over:
+        scene.conductor.perform(scene.now)
+    assert bytes(scene.conductor.model_bytes) == ideal_model(scene.settings.plan, NAMES)
+    assert kept(tmp_path) == []

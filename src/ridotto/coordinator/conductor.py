@@ -47,6 +47,7 @@ from ridotto.rounds.round import Attempt
 from ridotto.rounds.service import RunState
 from ridotto.rounds.sessions import hashed
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee.tasks import Keep
 from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Opened
 
@@ -213,6 +214,7 @@ class Conductor:
         steps: list[Step] = []
         refused: dict[int, RidottoError] = {}
         vectors: defaultdict[bytes, list[tuple[str, Buffer]]] = defaultdict(list)
+        released: list[tuple[Keep, Buffer]] = []
         for place, item in enumerate(batch):
             try:
                 step = attempt.receive(item.sender, item.message, item.frame, now)
@@ -228,13 +230,12 @@ class Conductor:
                 raise LocalProtocolError("a vector is to be added or kept that did not come with its message")
             for fold in step.folds:
                 vectors[fold.sid].append((fold.sender, item.attachment))
-            for keep in step.keeps:
-                self._vault.keep(keep, item.attachment)
+            released += [(keep, item.attachment) for keep in step.keeps]
         # Session by session, because only one sum is in memory; a sum does not depend on the order.
         for sid, attachments in vectors.items():
             for sender, attachment in attachments:
                 self._vault.fold(sid, attachment, sender)
-        outcome = self._commit(steps)
+        outcome = self._commit(steps, released=released)
         outcome.refused = refused
         return outcome
 
@@ -272,14 +273,17 @@ class Conductor:
         run: Run | None = None,
         values: dict[str, bytes] | None = None,
         *,
+        released: Sequence[tuple[Keep, Buffer]] = (),
         clear_log: bool = False,
     ) -> Outcome:
         """Make the steps durable, then hand out what they say."""
-        for step in steps:
-            for settle in step.settled:
-                self._vault.settle(settle)
-            for end in step.ended:
-                self._vault.close(end)
+        for settle in [settle for step in steps for settle in step.settled]:
+            self._vault.settle(settle)
+        # Settling forgets what was kept before it, so what a member released comes after.
+        for keep, masks in released:
+            self._vault.keep(keep, masks)
+        for end in [end for step in steps for end in step.ended]:
+            self._vault.close(end)
         outcome = Outcome()
         rows: list[LogRow] = []
         ended = Change()
