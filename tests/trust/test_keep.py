@@ -192,7 +192,8 @@ def test_a_proof_that_does_not_hold_is_refused(what: str, scene: Scene) -> None:
         scene.fake.lie = of_sum(**{what: 1 if what == "count" else "0" * 64})
     else:
         scene.fake.lie_proof = other
-    assert ("not about this session" if what == "sid" else "does not hold") in refused(scene)
+    why = {"sid": "not about this session", "count": "below its own minimum"}
+    assert why.get(what, "does not hold") in refused(scene)
 
 
 def test_a_receipt_that_can_not_be_read_is_the_coordinators_fault(
@@ -292,3 +293,14 @@ def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="can't be kept in"):
         Receipts(tmp_path / "file" / "receipts")
+
+
+def test_no_note_takes_the_place_of_another(tmp_path: Path) -> None:
+    """One session that is announced again in another attempt, or two participants with one folder."""
+    scene = Scene(tmp_path, ReceiptCoordinator())
+    scene.take_part()
+    own = replace(scene.kept()[0], model=None, inclusion=None)
+    keeper = Receipts(tmp_path / "both")
+    for changed in (own, replace(own, attempt=own.attempt + 1), replace(own, name="somebody")):
+        keeper.note(changed)
+    assert len(list((tmp_path / "both").iterdir())) == 3

@@ -14,7 +14,7 @@ from ridotto.rounds.inclusion import Contributed
 from ridotto.rounds.receipt import RECEIPT_CONTEXT, Receipt, SignedReceipt, SumReceipt, decode_receipt
 from ridotto.rounds.record import SessionRecord, SignedRecord
 from ridotto.secagg.session import CommitteeSession, Session, session_id
-from ridotto.trust.committees import check_drawn, committee_sentences
+from ridotto.trust.committees import check_session, committee_sentences
 from ridotto.trust.own import own_sentence
 
 _SESSIONS: msgspec.msgpack.Decoder[Session] = msgspec.msgpack.Decoder(Session | CommitteeSession)
@@ -38,6 +38,8 @@ def audit(data: bytes, coordinator: bytes | None = None, own: Sequence[Contribut
     """
     signed = decode_receipt(data)
     said = _signature_sentences(signed, coordinator)
+    if len({one.sid for one in signed.receipt.sums}) < len(signed.receipt.sums):
+        raise _refuse("the receipt has two sums of one session")
     said += _record_sentences(signed)
     sessions = _sessions(signed)
     for place, receipt in enumerate(signed.receipt.sums):
@@ -149,10 +151,7 @@ def _sum_sentences(receipt: SumReceipt, session: Session | None, record: SignedR
 
 
 def _session_sentence(receipt: SumReceipt, session: Session, record: SignedRecord | None) -> str:
-    if not session.minimum <= receipt.count <= len(session.members):
-        raise _refuse(f"session {receipt.sid[:16]} opened a sum of {receipt.count}, below its own minimum or above all")
-    if isinstance(session, CommitteeSession):
-        check_drawn(receipt, session)
+    check_session(receipt, session)
     if record is not None:
         part = next(part for part in record.record.sessions if part.sid == receipt.sid)
         _check_names(part, session)

@@ -88,6 +88,20 @@ def committee_sentences(receipt: SumReceipt) -> list[str]:
     ]
 
 
+def check_session(receipt: SumReceipt, session: Session) -> None:
+    """Return if a sum is one that this session can have come to, opened by the committee that it draws.
+
+    session: whose id the receipt has; from beside the receipt, or as a participant was shown it.
+    Raises PeerProtocolError, blaming the coordinator, if not.
+    """
+    if (session.protocol, session.shard) != (receipt.protocol, receipt.shard):
+        raise _refuse(f"session {receipt.sid[:16]} has another protocol or shard than the receipt says")
+    if not session.minimum <= receipt.count <= len(session.members):
+        raise _refuse(f"session {receipt.sid[:16]} opened a sum of {receipt.count}, below its own minimum or above all")
+    if isinstance(session, CommitteeSession):
+        check_drawn(receipt, session)
+
+
 def check_drawn(receipt: SumReceipt, session: CommitteeSession) -> None:
     """Return if a sum's committee is the one that its session draws from its helpers or members.
 

@@ -1,12 +1,13 @@
 """A folder in which a participant keeps the receipts of its rounds, each checked as soon as its round is over.
 
-    round-3-<16 digits>.pending.json   a note: what was sent, and in which session; not checked yet
-    round-3-<16 digits>.receipt.json   the receipt, without names
-    round-3-<16 digits>.proof.json     the note with the proof, or with what the coordinator said in place of one
-    round-3-<16 digits>.refused.json   a receipt that did not hold: evidence against the coordinator
+    round-3-<32 digits>.pending.json   a note: what was sent, and in which session; not checked yet
+    round-3-<32 digits>.receipt.json   the receipt, without names
+    round-3-<32 digits>.proof.json     the note with the proof, or with what the coordinator said in place of one
+    round-3-<32 digits>.refused.json   a receipt that did not hold: evidence against the coordinator
 
-The digits are those of the session's id. A pending note goes only when receipt and proof are on the disk, so a kill at
-any moment leaves something from which to go on. Notes name everybody in the session; files have mode 0600.
+The digits are of a hash over name, attempt and session, so no note takes another's place. A pending note goes only when
+receipt and proof are on the disk, so a kill at any moment leaves something from which to go on. Notes name everybody in
+the session; files have mode 0600.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from ridotto.core.machine import COORDINATOR
-from ridotto.core.wire import sentence
+from ridotto.core.wire import digest, sentence
 from ridotto.errors import DataError, PeerProtocolError, StorageError
 from ridotto.participant.notes import NotThereError, Source
 from ridotto.rounds.inclusion import Contributed, decode_contributed, encode_contributed
@@ -29,8 +30,8 @@ from ridotto.secagg.session import session_id
 from ridotto.trust.audit import audit
 from ridotto.trust.own import own_sentence
 
-SHOWN_DIGITS = 16
-"""Of a session's id, in names of files."""
+SHOWN_DIGITS = 32
+"""Of what a note is about, in names of files."""
 
 PENDING = ".pending.json"
 
@@ -85,7 +86,8 @@ class Receipts:
         return said
 
     def _path(self, own: Contributed, ending: str) -> Path:
-        return self.folder / f"round-{own.session.round}-{session_id(own.session).hex()[:SHOWN_DIGITS]}{ending}"
+        about = digest(f"{own.name}\0{own.attempt}\0".encode() + session_id(own.session)).hex()[:SHOWN_DIGITS]
+        return self.folder / f"round-{own.session.round}-{about}{ending}"
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write beside the place, force it to the disk, then rename."""

@@ -6,6 +6,8 @@ from ridotto.core.machine import COORDINATOR
 from ridotto.errors import PeerProtocolError
 from ridotto.rounds.inclusion import Contributed, check_inclusion
 from ridotto.rounds.receipt import Receipt
+from ridotto.secagg.session import session_id
+from ridotto.trust.committees import check_session
 
 
 def own_sentence(receipt: Receipt, own: Contributed) -> str:
@@ -21,6 +23,10 @@ def own_sentence(receipt: Receipt, own: Contributed) -> str:
         raise _refuse(
             f"the receipt says that model {receipt.model[:16]} came out, {own.name} was told {own.model[:16]}"
         )
+    of_session = next((one for one in receipt.sums if one.sid == session_id(session).hex()), None)
+    if of_session is not None:
+        # What was published has no sessions beside it; here is one, so the committee is looked at as well.
+        check_session(of_session, session)
     if own.inclusion is None:
         why = f" The coordinator said: {own.denied.rstrip('.')}." if own.denied else ""
         return f"Not proved: that a contribution of {own.name} was in a sum.{why}"
