@@ -272,3 +272,22 @@ def test_sessions_with_impossible_helpers_are_no_sessions() -> None:
             msgspec.structs.replace(session, helpers=helpers)
     with pytest.raises(PlanError, match="can't be corrupt"):
         msgspec.structs.replace(session, helpers_corrupt=6)
+
+
+def test_a_session_that_can_not_be_is_the_coordinators_fault() -> None:
+    """Whatever it announces, a helper refuses by name and goes on."""
+    fed = federation()
+    for changes in ({"committee": 7}, {"committee": 3, "helpers_corrupt": 2}):
+        assert refused(fed, announced(fed, **changes))
+    session = announced(fed).session
+    for changes, why in (({"tail": session.length + 1}, "longer than"), ({"sigma": -0.0}, "from 0 up")):
+        with pytest.raises(PlanError, match=why):
+            msgspec.structs.replace(session, **changes)
+
+
+def test_masks_that_would_fill_the_memory_are_declined() -> None:
+    fed = federation()
+    helper, announce = fed.helper("h000"), announced(fed, length=2**30)
+    (said,) = helper.receive(COORDINATOR, announce, 0.0)
+    assert isinstance(said.message, Decline)
+    assert "masks of 268435456 elements at most" in said.message.reason

@@ -17,7 +17,7 @@ from ridotto.core.machine import COORDINATOR, SELF, Effect, Finish, Machine, Sen
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message, sentence
 from ridotto.crypto.seal import IdentityKey
-from ridotto.errors import ConsentError, LocalProtocolError, PeerProtocolError
+from ridotto.errors import ConsentError, LocalProtocolError, PeerProtocolError, PlanError
 from ridotto.rounds.announced import check_announced
 from ridotto.rounds.messages import Announce, Closed, Decline
 from ridotto.rounds.policy import Policy
@@ -26,6 +26,9 @@ from ridotto.secagg.committee.tasks import Summed
 from ridotto.secagg.protocols import sum_protocol
 from ridotto.secagg.session import CommitteeSession, Member, Session, session_id
 
+LONGEST_VECTOR = 2**28
+"""Elements of a session's vectors that a helper takes by default: 1 GiB of them at 32 bits."""
+
 
 class HelperRound:
     """Serve in one attempt at a round.
@@ -33,10 +36,20 @@ class HelperRound:
     Finishes when the coordinator has closed all sessions that were announced, with an error if the policy refused one.
 
     me: own name. policy: what a session must be like. coordinator: the identity key (32 bytes) that must have signed.
-    rng: secret, from the operating system in a service, and never restored. The driver carries out `SumMasks`.
+    rng: secret, from the operating system in a service, and never restored. longest: vectors of more elements are
+    declined, because their masks would have to be added up in memory. The driver carries out `SumMasks`.
     """
 
-    def __init__(self, me: str, identity: IdentityKey, policy: Policy, coordinator: bytes, rng: Rng) -> None:
+    def __init__(
+        self,
+        me: str,
+        identity: IdentityKey,
+        policy: Policy,
+        coordinator: bytes,
+        rng: Rng,
+        longest: int = LONGEST_VECTOR,
+    ) -> None:
+        self._longest = longest
         self._me = me
         self._identity = identity
         self._policy = policy
@@ -85,6 +98,10 @@ class HelperRound:
         seat = self._take_seat(session)
         try:
             self._policy.check_session(announce.plan, session)
+            if session.length > self._longest:
+                raise ConsentError(
+                    f"this helper adds up masks of {self._longest} elements at most; the session has {session.length}"
+                )
         except ConsentError as error:
             self._seats[sid], self._refusal = None, error
             return [Send(COORDINATOR, Decline(sid, sentence(error)))]
@@ -95,7 +112,10 @@ class HelperRound:
         helpers = session.helpers if isinstance(session, CommitteeSession) else ()
         if Member(self._me, self._identity.public) not in helpers:
             raise _refuse("the session's helpers do not have me with my key")
-        seat = sum_protocol(session.protocol).member(session, self._me, self._identity, self._rng)
+        try:
+            seat = sum_protocol(session.protocol).member(session, self._me, self._identity, self._rng)
+        except PlanError as error:
+            raise _refuse(f"it announced a session that can't be: {error}") from error
         if seat is None:
             raise _refuse("it announced a session in which I have no seat")
         return seat

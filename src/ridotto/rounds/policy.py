@@ -30,9 +30,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     asked for. i_know: risks taken knowingly; a plan that takes another is refused.
 
     Differential privacy is asked for by any of: noise, one of `NOISES`; with "distributed" nobody has to trust the
-    coordinator to add it, with "local" nobody else at all. min_noise_multiplier: least deviation of the noise on a sum
-    over the clip. max_delta: largest delta of a plan. max_epsilon: what all rounds together may cost me, by my own
-    count (`Spending`) at max_delta.
+    coordinator to add it (where helpers do, `helpers` says that they are not the coordinator's own), with "local"
+    nobody else at all. min_noise_multiplier: least deviation of the noise on a sum over the clip. max_delta: largest
+    delta of a plan. max_epsilon: what all rounds together may cost me, by my own count (`Spending`) at max_delta.
 
     Raises ConfigError for a number out of range, or max_epsilon without max_delta: an epsilon means nothing without.
     """

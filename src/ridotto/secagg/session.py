@@ -30,8 +30,8 @@ X25519, Ed25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, SHA-256."""
 Width = Annotated[int, msgspec.Meta(ge=8, le=64)]
 """Bits of one element."""
 
-LARGEST_SIGMA = 2.0**48
-"""Noise of a committee at most, in units of an element."""
+LARGEST_SIGMA = 2.0**40
+"""Noise of a committee at most, in units of an element: what the sampler draws."""
 
 
 class Member(Part, frozen=True):
@@ -102,8 +102,11 @@ class CommitteeSession(Session, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.sigma):
-            raise PlanError(f"the noise of a committee is a number, not {self.sigma}")
+        # Zero with a sign would be the same noise and another session.
+        if not math.isfinite(self.sigma) or math.copysign(1.0, self.sigma) < 0:
+            raise PlanError(f"the noise of a committee is a number from 0 up, not {self.sigma}")
+        if self.tail > self.length:
+            raise PlanError(f"a tail of {self.tail} is longer than the vectors, which have {self.length}")
         names = [helper.name for helper in self.helpers]
         if names != sorted(set(names)) or COORDINATOR in names or SELF in names:
             raise PlanError("the helpers of a session are sorted by name, each once, and none has a reserved name")
