@@ -32,7 +32,6 @@ from ridotto.errors import (
     DataError,
     LocalProtocolError,
     PeerProtocolError,
-    ProtocolError,
     RefusedError,
     RidottoError,
     RoundFailedError,
@@ -40,7 +39,7 @@ from ridotto.errors import (
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
 from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
-from ridotto.participant.models import Models
+from ridotto.participant.models import Models, require_final
 from ridotto.participant.notes import Keeper, Notes
 from ridotto.participant.patience import Clock
 from ridotto.participant.shapes import read_same, require_same_size, require_update
@@ -203,12 +202,7 @@ class Participation:
         """
         info = self._federation()
         signed = self._client.record(info.round)
-        try:
-            signed.check(self._coordinator)
-        except ProtocolError as error:
-            raise PeerProtocolError(COORDINATOR, "the record of the last round is not signed with its key") from error
-        if (signed.record.round, signed.record.model) != (info.round, info.model):
-            raise PeerProtocolError(COORDINATOR, "its final model is not the one in the record of the last round")
+        require_final(signed, info, self._coordinator)
         sha256 = bytes.fromhex(info.model)
         return self._fetch(sha256), sha256
 

@@ -20,7 +20,6 @@ The checksum finds accidents; who can write to the file can do worse than change
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import tempfile
 import zlib
@@ -37,8 +36,9 @@ import numpy as np
 from ridotto.core.machine import Buffer
 from ridotto.core.vector import Vector
 from ridotto.core.wire import Bytes32, Count
-from ridotto.errors import ConfigError, ConsentError, LocalProtocolError, PlanError, StorageError
+from ridotto.errors import ConsentError, LocalProtocolError, PlanError, StorageError
 from ridotto.participant.lock import FileLock
+from ridotto.participant.private_file import POSIX, overwrite, require_private, sync_directory
 from ridotto.privacy.event import Event, Repeated
 
 MAGIC = b"ridotto state 1\n"
@@ -52,11 +52,8 @@ HEADER, FRAME, RESULT = b"H", b"F", b"R"
 NOTE = struct.Struct("<I")
 """Length of the note in front of a result's numbers."""
 
-ZEROS = bytes(1 << 20)
 SHOWN_DIGITS = 16
 """Of a key, in messages."""
-
-_POSIX = os.name == "posix"
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -226,7 +223,7 @@ class StateFile:
             try:
                 self._write_new(header)
                 if old is not None:
-                    _overwrite(old)
+                    overwrite(old)
             finally:
                 if old is not None:
                     os.close(old)
@@ -234,7 +231,7 @@ class StateFile:
 
     def _old(self) -> int | None:
         """Open what is about to be replaced. Where an open file can't be replaced, it is only unlinked."""
-        if not _POSIX or not self.path.exists():
+        if not POSIX or not self.path.exists():
             return None
         return os.open(self.path, os.O_RDWR)
 
@@ -249,7 +246,7 @@ class StateFile:
             os.replace(temporary, self.path)
         finally:
             Path(temporary).unlink(missing_ok=True)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
 
     def _append(self, records: list[tuple[bytes, tuple[Buffer, ...]]]) -> None:
         with self._storing(), self.path.open("ab") as file:
@@ -283,7 +280,7 @@ class StateFile:
         except OSError as error:
             raise StorageError(f"the state file {self.path} can't be read: {error.strerror}") from error
         with file:
-            _require_private(file.fileno(), self.path)
+            require_private(file.fileno(), self.path)
             data = memoryview(file.read())
         end = self._read(data)
         if end < len(data):
@@ -357,34 +354,6 @@ def _write_record(file: Any, kind: bytes, parts: tuple[Buffer, ...]) -> None:
 
 def _checksum(prefix: Buffer) -> bytes:
     return zlib.crc32(prefix).to_bytes(4, "little")
-
-
-def _overwrite(descriptor: int) -> None:
-    """Write zeros over a file, so that its blocks do not keep what they held."""
-    remaining = os.fstat(descriptor).st_size
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    while remaining > 0:
-        remaining -= os.write(descriptor, ZEROS[:remaining])
-    os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name last. Windows has no such call and does not need it."""
-    if _POSIX:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _require_private(descriptor: int, path: Path) -> None:
-    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    if _POSIX and mode & 0o077:
-        raise ConfigError(
-            f"the state file {path} has mode {mode:04o}, so others may read the secrets of an open round: "
-            "run chmod 600 on it"
-        )
 
 
 def _shown(key: bytes) -> str:
