@@ -12,6 +12,7 @@ from ridotto.errors import PlanError, RoundFailedError
 from ridotto.learn.robust.groups import group_of
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.secagg.session import CommitteeSession, Member, Session
 
 
@@ -87,7 +88,8 @@ def with_committee(
     if asked is not None:
         values["helpers"] = tuple(sorted(helpers, key=lambda helper: helper.name))
         values["helpers_corrupt"] = asked.corrupt
-    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size)
+    seal = seal_of(pipeline.plan)
+    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size, seal=seal)
 
 
 def hashed(members: Iterable[Member], nonce: bytes) -> tuple[Member, ...]:
