@@ -51,6 +51,7 @@ from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FederationInfo, Inbox, RunState
 from ridotto.rounds.spending import Spending
+from ridotto.secagg.committee_roles.tasks import Encapsulate
 
 MISSES_LIMIT = 3
 """Attempts in a row that may go wrong before the participant gives up: once is a hiccup, three times has a cause."""
@@ -297,6 +298,9 @@ class Participation:
                         self._send(message, attachment)
                 case Do(Train() as train):
                     self._begin_training(train)
+                case Do(Encapsulate() as task) if self._machine is not None:
+                    drawn = self._state.encapsulated(task)
+                    self._carry_out(self._machine.receive(SELF, drawn, self._clock.wall()))
                 case Finish(result, error):
                     self._finish(result, error)
 

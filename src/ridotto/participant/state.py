@@ -8,6 +8,8 @@ Every record has its length and a checksum. Opening or ending an attempt writes 
 gives it its name; everything else is appended and forced to the disk before anybody acts on it. So a kill leaves a file
 that is whole, but for its last record, of which a part may be missing: nobody has acted on that one, and it is dropped.
 
+Plans that seal under ML-KEM add a last record, D: what was encapsulated, the one secret that the seed does not decide.
+
 What a round costs in privacy is in the record with the training result, so that it counts from the moment at which
 something of it could be sent, and once only: an attempt that goes on after a kill sends the same bytes.
 
@@ -40,6 +42,8 @@ from ridotto.errors import ConsentError, LocalProtocolError, PlanError, StorageE
 from ridotto.participant.lock import FileLock
 from ridotto.participant.private_file import POSIX, overwrite, require_private, sync_directory
 from ridotto.privacy.event import Event, Repeated
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Encapsulated
 
 MAGIC = b"ridotto state 1\n"
 RECORD = struct.Struct("<cQI")
@@ -48,7 +52,7 @@ RECORD = struct.Struct("<cQI")
 PREFIX_BYTES = RECORD.size + 4
 """The same and its own CRC-32: a length that was damaged must not look like a record of which a part is missing."""
 
-HEADER, FRAME, RESULT = b"H", b"F", b"R"
+HEADER, FRAME, RESULT, DRAWN = b"H", b"F", b"R", b"D"
 NOTE = struct.Struct("<I")
 """Length of the note in front of a result's numbers."""
 
@@ -106,6 +110,7 @@ class StateFile:
         self._header = _Header()
         self._frames: list[bytes] = []
         self._result: Result | None = None
+        self._drawn: Encapsulated | None = None
         with self._storing():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = FileLock(self.path.with_suffix(".state.lock"))
@@ -203,8 +208,20 @@ class StateFile:
         self._append([(RESULT, (NOTE.pack(len(note)), note, numbers))])
         self._result = result
 
+    def encapsulated(self, task: Encapsulate) -> Encapsulated:
+        """Return what was encapsulated in the open attempt; the first time, draw it, and keep it before it is used.
+
+        So the machine, built again after a kill, says the same once more.
+        """
+        self._require_open()
+        if self._drawn is None:
+            drawn = encapsulate_all(task)
+            self._append([(DRAWN, (msgspec.msgpack.encode(drawn),))])
+            self._drawn = drawn
+        return self._drawn
+
     def end(self, seen: int) -> None:
-        """Erase seed, frames and update of the open attempt. seen: frames received, those not kept included."""
+        """Erase seed, frames and all else of the open attempt. seen: frames received, those not kept included."""
         if self.seed is not None:
             self._replace(msgspec.structs.replace(self._header, seed=None, seen=seen))
 
@@ -227,7 +244,7 @@ class StateFile:
             finally:
                 if old is not None:
                     os.close(old)
-        self._header, self._frames, self._result = header, [], None
+        self._header, self._frames, self._result, self._drawn = header, [], None, None
 
     def _old(self) -> int | None:
         """Open what is about to be replaced. Where an open file can't be replaced, it is only unlinked."""
@@ -331,6 +348,8 @@ class StateFile:
             note = msgspec.msgpack.decode(content[NOTE.size : NOTE.size + length], type=_Note)
             update: Vector = np.frombuffer(content[NOTE.size + length :], "<f4")
             self._result = Result(update, note.examples, note.metrics, note.event)
+        elif kind == DRAWN and self._drawn is None:
+            self._drawn = msgspec.msgpack.decode(content, type=Encapsulated)
         else:
             raise ValueError("an unknown record, or a second result")
 
