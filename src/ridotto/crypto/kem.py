@@ -98,6 +98,11 @@ def require_kem() -> None:
     DecapsulationKey(bytes(KEM_PRIVATE_BYTES))
 
 
+def forget_keys() -> None:
+    """Parse every public key anew from here on: for whoever measures what that costs."""
+    _parse.cache_clear()
+
+
 # Each key of a book is parsed to be checked and again to be used; in a simulation, by every participant. Public keys
 # only, of about 3 kB each; the bound keeps an attacker who shows many keys from filling the memory.
 @lru_cache(maxsize=1024)
