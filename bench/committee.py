@@ -11,24 +11,26 @@ from bench.measure import Bar, Line, Lines, in_turn
 from bench.seats import (
     PARTICIPANTS,
     Keys,
-    exchange_keys,
     forget_checks,
     identities,
     make_acks,
     make_book,
     make_session,
+    member_secrets,
     members_of,
+    named,
+    sealed_parcel,
+    spoken,
 )
 from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Send
 from ridotto.core.packing import pack
 from ridotto.core.rng import insecure_seeded_rng
 from ridotto.core.wire import Codec, digest
-from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.crypto.seal import ExchangeKey, IdentityKey
 from ridotto.secagg.committee import CommitteeMember, CommitteeParticipant, CommitteeSetup
 from ridotto.secagg.committee.binding import (
     CONTRIBUTION_CONTEXT,
-    PARCEL_KEY_BYTES,
     PARCEL_LABEL,
     commit_seed,
     contribution_statement,
@@ -40,6 +42,7 @@ from ridotto.secagg.committee.setup import deal
 from ridotto.secagg.committee_roles.choice import choose
 from ridotto.secagg.committee_roles.keys import book_root
 from ridotto.secagg.committee_roles.messages import Included, MemberBook
+from ridotto.secagg.committee_roles.seals import SEALS, Seal
 from ridotto.secagg.session import Member
 
 CODEC = Codec(*MASK_MESSAGES, attachment_limit=1 << 26)
@@ -47,24 +50,30 @@ SLOTS, REPLICAS, CORRUPT = 2, 3, 1
 LENGTH, BITS = 1_000_000, 32
 
 
-def make_setup(length: int, bits: int, people: Keys, committee: Keys) -> CommitteeSetup:
+def make_setup(length: int, bits: int, people: Keys, committee: Keys, seal: Seal = "x25519") -> CommitteeSetup:
     session, pool = make_session("committee", length, bits, people), members_of(committee)
     roster = choose(pool, b"b" * 32, SLOTS * REPLICAS, CORRUPT)
-    return CommitteeSetup(session, roster, deal(roster, SLOTS), 7)
+    return CommitteeSetup(session, roster, deal(roster, SLOTS), 7, seal=seal)
 
 
 def lines(quick: bool) -> Lines:
     people, committee = identities("p", PARTICIPANTS), identities("m", SLOTS * REPLICAS)
-    keys = exchange_keys(SLOTS * REPLICAS)
-    yield from client_lines(people, committee, keys, 5 if quick else 15)
-    yield from member_lines(people, committee, keys, 3 if quick else 5)
+    yield from client_lines(people, committee, 5 if quick else 15)
+    for seal in SEALS:
+        yield from member_lines(people, committee, seal, 3 if quick else 5)
     yield from fold_lines(11 if quick else 51)
 
 
-def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats: int) -> Lines:
-    for length, bits in ((100_000, 32), (LENGTH, 20), (LENGTH, BITS)):
-        setup = make_setup(length, bits, people, committee)
-        book = make_book(setup, committee, keys)
+def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
+    cases: tuple[tuple[int, int, Seal], ...] = (
+        (100_000, 32, "x25519"),
+        (LENGTH, 20, "x25519"),
+        (LENGTH, BITS, "x25519"),
+        (LENGTH, BITS, "hybrid"),
+    )
+    for length, bits, seal in cases:
+        setup = make_setup(length, bits, people, committee, seal)
+        book = make_book(setup, committee, member_secrets(seal, SLOTS * REPLICAS))
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
         def contribute(
@@ -75,13 +84,10 @@ def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
         ) -> Send:
             forget_checks()
             rng = insecure_seeded_rng(1)
-            machine = CommitteeParticipant(setup, "p0000", people["p0000"], vector, rng, pool)
-            send = machine.receive(COORDINATOR, book, 0.0)[0]
-            assert isinstance(send, Send)
-            return send
+            return spoken(CommitteeParticipant(setup, "p0000", people["p0000"], vector, rng, pool), book)
 
         main = (length, bits) == (LENGTH, BITS)
-        what = f"d = {length:,}, {bits} bits, {SLOTS} slots of {REPLICAS}"
+        what = f"d = {length:,}, {bits} bits, {SLOTS} slots of {REPLICAS}{named(seal)}"
         bar = Bar("at most", 5) if main else None
         yield line(f"committee: all that a participant does, {what}", contribute, repeats, bar=bar)
         send = contribute()
@@ -90,9 +96,9 @@ def client_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
         yield Line(what=f"committee: upload, {what}", ours=upload, unit="MB", bar=bar)
 
 
-def member_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats: int) -> Lines:
+def member_lines(people: Keys, committee: Keys, seal: Seal, repeats: int) -> Lines:
     """Measure one replica with 1,000 participants, from its parcels to its release."""
-    setup = make_setup(LENGTH, BITS, people, committee)
+    setup, keys = make_setup(LENGTH, BITS, people, committee, seal), member_secrets(seal, SLOTS * REPLICAS)
     book = make_book(setup, committee, keys)
     root = book_root(setup.context, book)
     parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
@@ -110,7 +116,7 @@ def member_lines(people: Keys, committee: Keys, keys: list[ExchangeKey], repeats
         return [*sent, *machine.receive(SELF, sum_masks(effects[0].task), 0.0)]
 
     cpu, wall = median(work, repeats)
-    what = f"n = {PARTICIPANTS:,}, d = {LENGTH:,}"
+    what = f"n = {PARTICIPANTS:,}, d = {LENGTH:,}{named(seal)}"
     yield Line(what=f"committee: all that a replica does, {what}", ours=cpu, unit="s", wall=wall, bar=Bar("at most", 1))
     down = sum(len(CODEC.header(message)) for message in (book, delivery, included, acks))
     yield Line(what=f"committee: what a replica receives, {what}", ours=down / 1e6, unit="MB")
@@ -124,10 +130,10 @@ def make_parcel(setup: CommitteeSetup, root: bytes, place: int, identity: Identi
     exchange, fingerprint = ExchangeKey.generate(rng), digest(place.to_bytes(4, "big"))
     seeds = [rng.bytes(32) for _ in range(setup.count)]
     commitments = tuple(commit_seed(setup.context, place, slot, seed) for slot, seed in enumerate(seeds))
-    box = exchange.agree(member, setup.context, PARCEL_LABEL, parcel_info(root, place, 0), PARCEL_KEY_BYTES)
     statement = contribution_statement(setup.context, root, place, exchange.public, fingerprint, commitments)
     signature = identity.sign(CONTRIBUTION_CONTEXT, statement)
-    sealed = seal(box, seeds[setup.slots[0]], fingerprint)
+    info, seed = parcel_info(root, place, 0), seeds[setup.slots[0]]
+    sealed = sealed_parcel(setup, PARCEL_LABEL, info, exchange, member, seed, fingerprint)
     return SeedParcel(place, fingerprint, exchange.public, commitments, signature, sealed)
 
 

@@ -11,13 +11,16 @@ from bench.measure import Bar, Line, Lines
 from bench.seats import (
     PARTICIPANTS,
     Keys,
-    exchange_keys,
     forget_checks,
     identities,
     make_acks,
     make_book,
     make_session,
+    member_secrets,
     members_of,
+    named,
+    sealed_parcel,
+    spoken,
 )
 from ridotto.core.fixedpoint import IntVector, container
 from ridotto.core.machine import COORDINATOR, Send
@@ -26,14 +29,14 @@ from ridotto.core.wire import Codec, digest
 from ridotto.crypto.lattice.kahe import generate_key
 from ridotto.crypto.lattice.loops import LOOPS, Loops, PlainLoops
 from ridotto.crypto.lattice.packed_shamir import share_key
-from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.crypto.seal import ExchangeKey, IdentityKey
 from ridotto.secagg.committee_roles.choice import choose
 from ridotto.secagg.committee_roles.keys import book_root
 from ridotto.secagg.committee_roles.messages import Included, MemberBook
+from ridotto.secagg.committee_roles.seals import SEALS, Seal
 from ridotto.secagg.oneshot import OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.binding import (
     CONTRIBUTION_CONTEXT,
-    PARCEL_KEY_BYTES,
     PARCEL_LABEL,
     contribution_statement,
     parcel_info,
@@ -43,24 +46,37 @@ from ridotto.secagg.session import Member
 
 CODEC = Codec(*ONESHOT_MESSAGES, attachment_limit=1 << 26)
 COMMITTEE = 64
+SHARING = {64: (24, 21), 128: (48, 41)}
+"""Corrupt members and secrets of one polynomial, by the size of a committee."""
 
 
-def make_setup(length: int, bits: int, people: Keys, committee: Keys) -> OneshotSetup:
+def make_setup(length: int, bits: int, people: Keys, committee: Keys, seal: Seal = "x25519") -> OneshotSetup:
     session, pool = make_session("oneshot", length, bits, people), members_of(committee)
-    return OneshotSetup(session, choose(pool, b"b" * 32, COMMITTEE, 24), 21, 7)
+    corrupt, pack = SHARING[len(pool)]
+    return OneshotSetup(session, choose(pool, b"b" * 32, len(pool), corrupt), pack, 7, seal)
 
 
 def lines(quick: bool) -> Lines:
     LOOPS.load()
-    people, committee = identities("p", PARTICIPANTS), identities("m", COMMITTEE)
-    yield from client_lines(people, committee, 5 if quick else 9)
-    yield from member_lines(people, committee, 3 if quick else 5)
+    people = identities("p", PARTICIPANTS)
+    yield from client_lines(people, 5 if quick else 9)
+    for seal in SEALS:
+        yield from member_lines(people, seal, 3 if quick else 5)
 
 
-def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
-    for length, bits in ((100_000, 21), (1_000_000, 21), (1_000_000, 28)):
-        setup = make_setup(length, bits, people, committee)
-        book = make_book(setup, committee, exchange_keys(COMMITTEE))
+def client_lines(people: Keys, repeats: int) -> Lines:
+    cases: tuple[tuple[int, int, int, Seal], ...] = (
+        (100_000, 21, 64, "x25519"),
+        (1_000_000, 21, 64, "x25519"),
+        (1_000_000, 28, 64, "x25519"),
+        (1_000_000, 21, 64, "hybrid"),
+        (1_000_000, 21, 128, "x25519"),
+        (1_000_000, 21, 128, "hybrid"),
+    )
+    for length, bits, seats, seal in cases:
+        committee = identities("m", seats)
+        setup = make_setup(length, bits, people, committee, seal)
+        book = make_book(setup, committee, member_secrets(seal, seats))
         vector, pool = np.zeros(length, container(bits)), setup.roster.members
 
         def contribute(
@@ -72,19 +88,18 @@ def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
         ) -> Send:
             forget_checks()
             rng = insecure_seeded_rng(1)
-            machine = OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops)
-            send = machine.receive(COORDINATOR, book, 0.0)[0]
-            assert isinstance(send, Send)
-            return send
+            return spoken(OneshotParticipant(setup, "p0000", people["p0000"], vector, rng, pool, loops), book)
 
-        what, main = f"d = {length:,}, {setup.shape.fields} x {bits}", (length, bits) == (1_000_000, 21)
+        many = "" if seats == COMMITTEE else f", C = {seats}"
+        what = f"d = {length:,}, {setup.shape.fields} x {bits}{many}{named(seal)}"
+        main = (length, bits, seats) == (1_000_000, 21, COMMITTEE)
         yield line(
             f"oneshot: all that a participant does, {what}",
             contribute,
             repeats,
             bar=Bar("at most", 30) if main else None,
         )
-        if main:
+        if main and seal == "x25519":
             plain = partial(contribute, loops=PlainLoops())
             yield line(f"oneshot: the same without numba, {what}", plain, 3)
         send = contribute()
@@ -93,10 +108,10 @@ def client_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
         yield Line(what=f"oneshot: upload, {what}", ours=upload, unit="MB", bar=bar)
 
 
-def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
+def member_lines(people: Keys, seal: Seal, repeats: int) -> Lines:
     """Measure one member among 64 with 1,000 participants, from its parcels to its release."""
-    setup = make_setup(1_000_000, 21, people, committee)
-    keys = exchange_keys(COMMITTEE)
+    committee, keys = identities("m", COMMITTEE), member_secrets(seal, COMMITTEE)
+    setup = make_setup(1_000_000, 21, people, committee, seal)
     book = make_book(setup, committee, keys)
     root = book_root(setup.context, book)
     parcels = tuple(make_parcel(setup, root, place, key, keys[0].public) for place, key in enumerate(people.values()))
@@ -112,14 +127,20 @@ def member_lines(people: Keys, committee: Keys, repeats: int) -> Lines:
         return sum(len(CODEC.header(effect.message)) for effect in sent if isinstance(effect, Send))
 
     cpu, wall = median(work, repeats)
-    what = f"n = {PARTICIPANTS:,}, any d"
-    yield Line(what=f"oneshot: all that a member does, {what}", ours=cpu, unit="s", wall=wall, bar=Bar("at most", 0.2))
+    what, main = f"n = {PARTICIPANTS:,}, any d{named(seal)}", seal == "x25519"
+    yield Line(
+        what=f"oneshot: all that a member does, {what}",
+        ours=cpu,
+        unit="s",
+        wall=wall,
+        bar=Bar("at most", 0.2) if main else None,
+    )
     down = sum(len(CODEC.header(message)) for message in (book, delivery, included, acks)) / 1e6
     yield Line(
         what=f"oneshot: what a member sends and receives, {what}",
         ours=down + work() / 1e6,
         unit="MB",
-        bar=Bar("at most", 2.0),
+        bar=Bar("at most", 2.0) if main else None,
     )
 
 
@@ -128,7 +149,7 @@ def make_parcel(setup: OneshotSetup, root: bytes, place: int, identity: Identity
     key, exchange = generate_key(rng.bytes(32)), ExchangeKey.generate(rng)
     share, fingerprint = share_key(key, setup.sharing, rng.bytes(32))[0], digest(place.to_bytes(4, "big"))
     info = parcel_info(root, place, 0)
-    box = exchange.agree(member, setup.context, PARCEL_LABEL, info, PARCEL_KEY_BYTES)
+    parcel = sealed_parcel(setup, PARCEL_LABEL, info, exchange, member, share, fingerprint)
     statement = contribution_statement(setup.context, root, place, exchange.public, fingerprint)
     signature = identity.sign(CONTRIBUTION_CONTEXT, statement)
-    return Parcel(place, fingerprint, exchange.public, signature, seal(box, share, fingerprint))
+    return Parcel(place, fingerprint, exchange.public, signature, parcel)

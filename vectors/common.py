@@ -145,7 +145,8 @@ def shared_refusals(recording: Recording, kinds: Kinds, members: tuple[str, ...]
 
 def _other_key(message: Any) -> Message:
     first, *rest = message.entries
-    changed: Message = replace(message, entries=(replace(first, public=bytes(31) + b"\x09"), *rest))
+    other = replace(first, public=first.public[:-32] + bytes(31) + b"\x09")
+    changed: Message = replace(message, entries=(other, *rest))
     return changed
 
 

@@ -36,6 +36,7 @@ BUILDERS: dict[str, Callable[[], dict[str, object]]] = {
     "pairwise.json": pairwise.build,
     "pairwise-sparse.json": partial(pairwise.build, pairwise.SPARSE),
     "committee.json": committee.build,
+    "committee-hybrid.json": partial(committee.build, committee.HYBRID),
     "oneshot.json": oneshot.build,
     "crypto.json": crypto.build,
     "encoding.json": encoding.build,

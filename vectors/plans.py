@@ -56,6 +56,7 @@ PLANS: dict[str, Plan] = {
     "shards of pairwise": Plan(cohort=9, minimum=3, protocol=Pairwise(corrupt=0.0, shard_size=4)),
     "small cohort": Plan(cohort=4, minimum=3, i_know=(Risk.SMALL_COHORT,)),
     "oneshot": Plan(cohort=9, protocol=Oneshot(corrupt=0.0, committee=5, pack="4x21")),
+    "oneshot, hybrid seals": Plan(cohort=9, protocol=Oneshot(corrupt=0.0, committee=5, seal="hybrid")),
     "oneshot with helpers": Plan(
         cohort=9, protocol=Oneshot(corrupt=0.0, committee=4, helpers=Helpers(corrupt=2, keys=HELPERS), shard_size=5)
     ),

@@ -35,7 +35,7 @@ def coordinator() -> IdentityKey:
 @cache
 def sums() -> tuple[tuple[Session, Recording, list[int], OpenedSum], ...]:
     """Return two recorded sessions of one round: committee.json is shard 0, ideal-sparse.json is shard 1."""
-    with_committee, masked = committee.record()
+    with_committee, masked, _ = committee.record()
     in_clear, added = ideal.record(True)
     evidence = next(record for record in with_committee.published if isinstance(record, Evidence))
     plain: dict[int, Any] = {PARTICIPANTS.index(e.sender): e.message for e, _ in in_clear.sent}

@@ -24,7 +24,15 @@ from vectors.crypto import refused
 from vectors.numbers import decimal
 from vectors.plans import PLANS
 
-DEALT = ("ideal", "shards of pairwise", "bucketed median", "oneshot", "oneshot with helpers", "committee")
+DEALT = (
+    "ideal",
+    "shards of pairwise",
+    "bucketed median",
+    "oneshot",
+    "oneshot, hybrid seals",
+    "oneshot with helpers",
+    "committee",
+)
 """Plans whose cohorts are cut into sessions here."""
 
 PARAMETERS = 10
@@ -69,6 +77,7 @@ def plan_refusals() -> list[dict[str, object]]:
         "a protocol that does not exist": {"protocol": {"name": "plain"}},
         "a key of another protocol": {"protocol": {"name": "ideal", "corrupt": 0.1}, "i_know": ["no-protection"]},
         "a number that is text": {"bits": "32"},
+        "an unknown seal": {"protocol": {"name": "oneshot", "seal": "kyber"}},
         "noise without a clip": {"dp": {"name": "central-gaussian", "delta": 1e-6, "noise_multiplier": 1.0}},
         "an unknown risk": {"i_know": ["everything"]},
     }
@@ -108,6 +117,7 @@ def sessions() -> list[Session]:
         CommitteeSession(**{**values, "protocol": "oneshot", "committee": 5, "tail": 6}),
         CommitteeSession(
             **{**values, "protocol": "committee", "committee": 4, "tail": 6, "helpers_corrupt": 1, "sigma": 2.5},
+            seal="hybrid",
             helpers=tuple(member(f"h{index}") for index in range(5)),
         ),
     ]

@@ -19,7 +19,8 @@ from ridotto.crypto.seal import IdentityKey
 from ridotto.secagg.committee.masks import MaskedSum, sum_masks
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
 from ridotto.secagg.committee_roles.drawn import name_in_seat
-from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Encapsulated, Settle
 from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.oneshot.ciphersum import SessionSum
 from ridotto.secagg.oneshot.drawn import setup_of
@@ -47,6 +48,9 @@ def identity(name: str) -> IdentityKey:
 
 
 def make_session(protocol: str = "pairwise", count: int = 5, minimum: int = 3, **changes: object) -> Session:
+    """Describe a session. protocol: its name, and behind a space its seal where that is not the usual one."""
+    protocol, _, seal = protocol.partition(" ")
+    changes |= {"seal": seal} if seal else {}
     members = tuple(Member(f"p{i:03}", identity(f"p{i:03}").public) for i in range(count))
     bits = int(changes.get("bits", BITS))  # type: ignore[call-overload]
     lanes = Lanes(bits, count, (1000,))
@@ -94,6 +98,8 @@ class World:
     swap: dict[str, Callable[[int], Machine]] = field(default_factory=dict)
     ciphers: SessionSum | None = None
     masked: MaskedSum | None = None
+    drawn: dict[str, Encapsulated] = field(default_factory=dict)
+    """What was encapsulated, by participant: the part of a run that follows from no seed."""
 
     def run(self) -> Finish:
         protocol = PROTOCOLS[self.session.protocol]
@@ -176,6 +182,8 @@ class World:
             case Settle():
                 (self._masked() if self.session.protocol == "committee" else self._ciphers()).settle(task)
                 return None
+            case Encapsulate():
+                return self.drawn.setdefault(owner, encapsulate_all(task))
             case SumMasks():
                 return sum_masks(task)
             case Keep():

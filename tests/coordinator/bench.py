@@ -41,6 +41,8 @@ from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import INBOX_PATH, MESSAGES_PATH, PARTICIPANTS_PATH, Enrolment, Inbox, RunState
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.tasks import SumMasks
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate
 
 PARAMETERS = 5
 MODEL = np.arange(PARAMETERS, dtype=np.float32)
@@ -193,6 +195,9 @@ class Mini:
                     update, examples = update_of(self.name)
                     trained = Trained(update.copy(), examples, {"loss": 1.0})
                     if not await self._carry_out(attempt, machine, machine.receive(SELF, trained, 0.0)):
+                        return False
+                case Do(Encapsulate() as task):
+                    if not await self._carry_out(attempt, machine, machine.receive(SELF, encapsulate_all(task), 0.0)):
                         return False
                 case Do(SumMasks() as task):
                     summed = sum_masks(task, add_committee_noise)

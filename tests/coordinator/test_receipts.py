@@ -26,11 +26,12 @@ from ridotto.errors import PeerProtocolError
 from ridotto.rounds.dice import SeededDice
 from ridotto.rounds.inclusion import Inclusion, check_inclusion
 from ridotto.rounds.pipeline import Pipeline
-from ridotto.rounds.plan import Ideal, Oneshot, Pairwise, Plan, Risk
+from ridotto.rounds.plan import Committee, Helpers, Ideal, Oneshot, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.receipt import SignedReceipt, check_sum, decode_receipt
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import ROUNDS_PATH
+from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Session, session_id
 from ridotto.trust.audit import audit
 from tests.coordinator.bench import (
@@ -46,7 +47,7 @@ from tests.coordinator.bench import (
     rng_of,
     update_of,
 )
-from tests.coordinator.test_committee import HELPERS, served_plan
+from tests.coordinator.test_committee import HELPERS, KEYS, served_plan
 from tests.coordinator.test_restart import NAMES, STEPS, Scene
 
 
@@ -59,10 +60,12 @@ PLANS = {
     "pairwise": make_plan(),
     "oneshot": make_plan(protocol=Oneshot(corrupt=0.0), i_know=(Risk.SMALL_COHORT,)),
     "committee": served_plan(),
+    "oneshot hybrid": make_plan(protocol=Oneshot(corrupt=0.0, seal="hybrid"), i_know=(Risk.SMALL_COHORT,)),
+    "committee hybrid": served_plan(Committee(corrupt=0.0, helpers=Helpers(keys=KEYS), seal="hybrid")),
 }
 
 POLICY = Policy(
-    protocols=tuple(PLANS), min_corrupt=0.0, min_participants=2, i_know=(Risk.NO_PROTECTION, Risk.SMALL_COHORT)
+    protocols=tuple(PROTOCOLS), min_corrupt=0.0, min_participants=2, i_know=(Risk.NO_PROTECTION, Risk.SMALL_COHORT)
 )
 
 
@@ -113,7 +116,7 @@ def files(folder: Path, form: str) -> list[Path]:
 @pytest.mark.parametrize("protocol", PLANS)
 async def test_every_round_has_a_receipt_and_everybody_in_the_sum_a_proof(protocol: str, tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path, make_settings(PLANS[protocol], rounds=2))) as client:
-        minis = await run_all(client, HELPERS if protocol == "committee" else ())
+        minis = await run_all(client, HELPERS if protocol.startswith("committee") else ())
         for number in (1, 2):
             data = await receipt_of(client, number)
             said = audit(data, COORDINATOR_KEY.public)
@@ -135,10 +138,10 @@ async def test_every_round_has_a_receipt_and_everybody_in_the_sum_a_proof(protoc
 @pytest.mark.parametrize("protocol", PLANS)
 async def test_what_is_published_names_no_participant_but_seats(protocol: str, tmp_path: Path) -> None:
     async with opened(make_federation(tmp_path, make_settings(PLANS[protocol]))) as client:
-        await run_all(client, HELPERS if protocol == "committee" else ())
+        await run_all(client, HELPERS if protocol.startswith("committee") else ())
         signed = decode_receipt(await receipt_of(client))
     assert (signed.record, signed.sessions) == (None, ())
-    seated = protocol in ("oneshot", "committee")
+    seated = protocol.split(maxsplit=1)[0] in ("oneshot", "committee")
     assert all((one.committee is not None) == seated for one in signed.receipt.sums)
 
 

@@ -32,6 +32,8 @@ from ridotto.rounds.round import CoordinatorRound, ParticipantRound
 from ridotto.rounds.service import RunState
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.tasks import SumMasks
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate
 from ridotto.secagg.session import Member
 from tests.coordinator.bench import (
     CODEC,
@@ -161,6 +163,8 @@ class Scene:
                     update, examples = update_of(name)
                     trained = Trained(update.copy(), examples, {"loss": 1.0})
                     self._carry_out(name, machine, machine.receive(SELF, trained, 0.0))
+                case Do(Encapsulate() as task):
+                    self._carry_out(name, machine, machine.receive(SELF, encapsulate_all(task), 0.0))
                 case Do(SumMasks() as task):
                     self._carry_out(name, machine, machine.receive(SELF, sum_masks(task, add_committee_noise), 0.0))
                 case Send(_, message, attachment) if f"{name} {type(message).__name__}" not in self.silent:

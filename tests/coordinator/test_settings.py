@@ -7,12 +7,14 @@ import asyncio
 import msgspec
 import numpy as np
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
 from ridotto.coordinator.states import read_state, write_state
 from ridotto.coordinator.watchers import BACKLOG, EventKind, Watchers, heard, make_event
 from ridotto.errors import ConfigError, PlanError, StorageError
 from ridotto.rounds.compression import ErrorFeedback, Sample
-from ridotto.rounds.plan import Algorithm, Ideal
+from ridotto.rounds.plan import Algorithm, Ideal, Oneshot, Risk
 from ridotto.rounds.robustness import Robust
 from tests.coordinator.bench import make_plan, make_settings
 
@@ -32,6 +34,17 @@ from tests.coordinator.bench import make_plan, make_settings
 def test_refuses_impossible_settings(change: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         make_settings(**change)  # type: ignore[arg-type]
+
+
+def test_serves_no_plan_for_which_something_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(private: bytes) -> None:
+        raise UnsupportedAlgorithm("ML-KEM-768 is not supported by this backend.")
+
+    plan = make_plan(protocol=Oneshot(corrupt=0.0, seal="hybrid"), i_know=(Risk.SMALL_COHORT,))
+    assert make_settings(plan).plan == plan
+    monkeypatch.setattr(MLKEM768PrivateKey, "from_seed_bytes", refuse)
+    with pytest.raises(ConfigError, match=r"ML-KEM-768 is needed .* pip install"):
+        make_settings(plan)
 
 
 def test_refuses_an_algorithm_that_participants_are_not_told_about() -> None:

@@ -178,6 +178,27 @@ def test_both_sides_agree_and_nobody_else() -> None:
     assert len({key, *others}) == 6
 
 
+def test_a_second_secret_goes_before_the_first_one_into_hkdf() -> None:
+    """RFC 5869 by hand, over the shared secret of RFC 7748."""
+    bob, second = ExchangeKey.from_bytes(BOB_PRIVATE), bytes(range(32))
+    extracted = hmac.digest(SID, second + SHARED_SECRET, "sha256")
+    expected = hmac.digest(extracted, b"parcel\0info\x01", "sha256")
+    assert bob.agree(ALICE_PUBLIC, SID, "parcel", b"info", second=second) == expected
+    assert bob.agree(ALICE_PUBLIC, SID, "parcel", b"info") != expected
+
+
+@pytest.mark.parametrize("length", [1, 31, 33, 64])
+def test_refuses_a_second_secret_of_other_length(length: int) -> None:
+    with pytest.raises(LocalProtocolError, match=f"32 bytes, not {length}"):
+        exchange().agree(exchange(2).public, SID, "parcel", b"", second=bytes(length))
+
+
+def test_a_second_secret_does_not_save_a_key_of_low_order() -> None:
+    for point in LOW_ORDER:
+        with pytest.raises(KeyExchangeError, match="no shared secret"):
+            exchange().agree(bytes.fromhex(point), SID, "parcel", b"", second=bytes(32))
+
+
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_refuses_public_key_of_low_order(point: str) -> None:
     with pytest.raises(KeyExchangeError, match="no shared secret"):

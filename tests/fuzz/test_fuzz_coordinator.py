@@ -23,7 +23,8 @@ from ridotto.rounds.plan import Committee, Ideal, Oneshot, Pairwise
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.messages import MaskedVector
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
-from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Settle
 from ridotto.secagg.messages import Masked
 from ridotto.secagg.oneshot.messages import Contribution
 from ridotto.secagg.oneshot.tasks import OpenCiphers
@@ -193,6 +194,8 @@ class CoordinatorUnderAttack(RuleBasedStateMachine):
                     self.flying.append(Envelope(name, effect.to, effect.message, effect.attachment, self.now))
                 case Do(Train()):
                     self._to_participant(name, SELF, self.federation.trained(name))
+                case Do(Encapsulate() as task):
+                    self._to_participant(name, SELF, encapsulate_all(task))
                 case Do(SumMasks() as task):
                     self._to_participant(name, SELF, sum_masks(task))
 

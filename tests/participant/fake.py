@@ -22,6 +22,7 @@ from ridotto.crypto.identity import RequestAuthError, verify_request
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import PeerProtocolError
 from ridotto.participant.patience import Clock
+from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.messages import Apply, Discard, Merge, Train, Trained, messages_of_all
 from ridotto.rounds.plan import Pairwise, Plan
 from ridotto.rounds.policy import Policy
@@ -29,6 +30,10 @@ from ridotto.rounds.record import RoundRecord, sign_record
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.service import Enrolment, FederationInfo, Inbox, Problem, RunState
 from ridotto.rounds.vault import Vault
+from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Settle
 from ridotto.secagg.session import Member
 from ridotto.secagg.tasks import Fold, Open
 
@@ -222,14 +227,21 @@ class FakeCoordinator:
             parameters=self.layout.length,
             nonce=digest(bytes([self.attempt])),
             members=tuple(members),
+            helpers=tuple(Member(name, key(name).public) for name in self._helpers()),
         )
         rng = insecure_seeded_rng(self.attempt)
         self._peers = {
             name: ParticipantRound(name, key(name), Policy(min_corrupt=0.0), self.identity.public, rng.child(name))
             for name in names
         }
+        for name in self._helpers():
+            own = rng.child(name)
+            self._peers[name] = HelperRound(name, key(name), Policy(min_corrupt=0.0), self.identity.public, own)
         self.machine = CoordinatorRound(about, self.identity)
         self._carry_out(COORDINATOR, self.machine.start(self.clock.now), None)
+
+    def _helpers(self) -> tuple[str, ...]:
+        return tuple(f"helper{i}" for i in range(self.plan.most_helpers))
 
     def _message(self, request: httpx.Request, body: bytes) -> httpx.Response:
         if int(request.url.params["attempt"]) != self.attempt or self.machine is None:
@@ -274,9 +286,19 @@ class FakeCoordinator:
                 metrics = dict.fromkeys(self.plan.metrics, 0.5)
                 self._carry_out(owner, self._peers[owner].receive(SELF, Trained(update, 10, metrics), 0.0), None)
             case Fold(sid):
-                self.vault.fold(sid, bytes(attachment or b""))
+                self.vault.fold(sid, bytes(attachment or b""), task.sender)
             case Merge() | Discard():
                 self.vault.close(task)
+            case Settle():
+                self.vault.settle(task)
+            case Keep():
+                self.vault.keep(task, bytes(attachment or b""))
+            case Encapsulate():
+                self._carry_out(owner, self._peers[owner].receive(SELF, encapsulate_all(task), 0.0), None)
+            case SumMasks():
+                self._carry_out(owner, self._peers[owner].receive(SELF, sum_masks(task), 0.0), None)
+            case Unmask():
+                self._resume(self.vault.perform(task))
             case Open():
                 self._resume(self.vault.open(task))
             case Apply():

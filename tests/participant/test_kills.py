@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 
 from ridotto.learn.adapt import adapt
 from ridotto.participant.rounds import follow
 from ridotto.participant.state import StateFile
+from ridotto.rounds.plan import Committee, Plan
 from tests.participant.bench import Bench, StepTrainer, take_part
-from tests.participant.fake import ME, FakeCoordinator
+from tests.participant.fake import ME, PLAN, FakeCoordinator
 
 
 class Killed(BaseException):
@@ -57,8 +59,10 @@ class Steps:
         monkeypatch.setattr(StateFile, "_replace", counted_replace)
 
 
-def run_with_kills(folder, monkeypatch, kill_at: tuple[int, ...]) -> tuple[bytes, FakeCoordinator, int, int]:
-    fake, trainer = FakeCoordinator(), StepTrainer()
+def run_with_kills(
+    folder, monkeypatch, kill_at: tuple[int, ...], plan: Plan = PLAN
+) -> tuple[bytes, FakeCoordinator, int, int]:
+    fake, trainer = FakeCoordinator(plan=plan), StepTrainer()
     steps = Steps(kill_at)
     with monkeypatch.context() as patch:
         steps.watch(fake, patch)
@@ -84,6 +88,23 @@ def test_a_kill_between_any_two_steps_changes_nothing(tmp_path, monkeypatch):
         assert killed.different() == []
         assert [record.sessions[0].included for record in killed.records] == included
         assert trainings <= 3
+
+
+def test_a_kill_changes_nothing_where_secrets_are_encapsulated(tmp_path, monkeypatch):
+    """The library draws them, and no seed does: what was written down is handed to the machine again, and sent again.
+
+    `different` is empty: nobody saw two contributions, although encapsulating twice gives two ciphertexts.
+    """
+    protocol = Committee(corrupt=0.0, replicas=1, seal="hybrid")
+    plan = msgspec.structs.replace(PLAN, protocol=protocol)
+    model, fake, count, _ = run_with_kills(tmp_path / "0", monkeypatch, (), plan)
+    assert [kind for _, kind in fake.kinds()] == ["MaskedVector"] * 2
+    included = [record.sessions[0].included for record in fake.records]
+    for at in range(1, count + 1):
+        again, killed, _, _ = run_with_kills(tmp_path / str(at), monkeypatch, (at,), plan)
+        assert again == model, f"killed at step {at}"
+        assert killed.different() == [], f"killed at step {at}"
+        assert [record.sessions[0].included for record in killed.records] == included
 
 
 def test_two_kills_change_nothing_either(tmp_path, monkeypatch):

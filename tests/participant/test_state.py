@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridotto.crypto.kem import DecapsulationKey
 from ridotto.errors import ConfigError, ConsentError, LocalProtocolError, StorageError
 from ridotto.participant.state import Result, StateFile
+from ridotto.secagg.committee_roles.tasks import Encapsulate
 
 URL, KEY, SEED = "http://coordinator.test", b"k" * 32, b"s" * 32
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -42,6 +44,42 @@ def test_everything_is_read_back(tmp_path):
         assert state.result.update.tolist() == [0, 1, 2, 3, 4]
         assert (state.result.examples, state.result.metrics) == (7, {"loss": 0.5})
         state.pin(b"c" * 32)
+
+
+TASK = Encapsulate(b"s" * 32, b"r" * 32, (DecapsulationKey(bytes(64)).public,))
+
+
+def test_what_was_encapsulated_is_drawn_once_and_read_back(tmp_path):
+    filled(tmp_path)
+    with open_state(tmp_path) as state:
+        drawn = state.encapsulated(TASK)
+        assert state.encapsulated(TASK) == drawn
+    with open_state(tmp_path) as state:
+        assert state.encapsulated(TASK) == drawn
+        assert (state.frames, state.result.examples) == ((b"one", b"two", b"three"), 7)
+
+
+def test_what_was_encapsulated_is_erased_with_the_attempt(tmp_path):
+    path = filled(tmp_path)
+    with open_state(tmp_path) as state:
+        secret = state.encapsulated(TASK).drawn[0].secret
+        assert secret in path.read_bytes()
+        state.end(4)
+        assert secret not in path.read_bytes()
+        with pytest.raises(LocalProtocolError, match="no attempt is open"):
+            state.encapsulated(TASK)
+        state.begin(4, SEED)
+        assert state.encapsulated(TASK).drawn[0].secret != secret
+
+
+def test_a_record_of_secrets_that_is_cut_off_is_drawn_anew(tmp_path):
+    path = filled(tmp_path)
+    with open_state(tmp_path) as state:
+        drawn = state.encapsulated(TASK)
+    os.truncate(path, path.stat().st_size - 1)
+    with open_state(tmp_path) as state:
+        assert state.encapsulated(TASK) != drawn
+        assert state.seen == 3
 
 
 def test_the_end_of_an_attempt_erases_its_secrets_and_keeps_the_rest(tmp_path):

@@ -21,7 +21,8 @@ from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
-from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Settle
 from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Member
@@ -160,6 +161,8 @@ class Federation:
                 return self.vault.fold(sid, attachment, sender)
             case Settle():
                 return self.vault.settle(task)
+            case Encapsulate():
+                return encapsulate_all(task)
             case SumMasks():
                 return sum_masks(task, add_committee_noise)
             case Keep():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from ridotto.rounds.messages import (
     NotTrained,
     Train,
 )
-from ridotto.rounds.plan import DistributedGaussian, Pairwise, Plan
+from ridotto.rounds.plan import Committee, DistributedGaussian, Oneshot, Pairwise, Plan
 from ridotto.rounds.round import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
 from ridotto.secagg.messages import KeyBook
@@ -110,6 +111,19 @@ def test_refuses_an_announcement_that_does_not_hold(lie: str) -> None:
         machine.receive(COORDINATOR, change(announce), 0.0)
     # A refusal leaves the machine as it was.
     assert machine.receive(COORDINATOR, announce, 0.0) == [Do(Train(announce.session.model, 1))]
+
+
+@pytest.mark.parametrize("protocol", [Oneshot, Committee])
+@pytest.mark.parametrize(("planned", "told"), [("hybrid", "x25519"), ("x25519", "hybrid")])
+def test_refuses_a_session_with_other_seals_than_the_plan_asks_for(protocol: Any, planned: str, told: str) -> None:
+    """The coordinator itself lies: it would like to have parcels that it can open when X25519 is broken."""
+    federation = Federation(make_plan(6, protocol=protocol(seal=planned)))
+    announce = announcement(federation)
+    machines = [federation.participant("p000")]
+    machines += [federation.helper(helper.name) for helper in federation.attempt.helpers]
+    for machine in machines:
+        with pytest.raises(PeerProtocolError, match=f"seals of kind {told}, the plan asks for {planned}"):
+            machine.receive(COORDINATOR, replaced(announce, seal=told), 0.0)
 
 
 def test_refuses_a_session_for_which_the_plan_has_no_graph() -> None:

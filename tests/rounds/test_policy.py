@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
+from ridotto.core.machine import COORDINATOR, Send
 from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
 from ridotto.privacy.event import NoPrivacyEvent, Repeated
-from ridotto.rounds.plan import CentralGaussian, DistributedGaussian, Pairwise, Plan, Risk
+from ridotto.rounds.messages import Decline
+from ridotto.rounds.plan import CentralGaussian, Committee, DistributedGaussian, Oneshot, Pairwise, Plan, Risk
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.private import PrivacyAccount
 from ridotto.rounds.round import Attempt, make_sessions
@@ -17,7 +22,7 @@ from ridotto.rounds.settings import DistributedSkellam, LocalGaussian
 from ridotto.rounds.spending import Spending
 from ridotto.secagg.session import Session
 from tests.conformance.world import identity
-from tests.rounds.federation import make_plan, members_of, names
+from tests.rounds.federation import Federation, make_plan, members_of, names
 
 ROSTER = {name: identity(name).public.hex() for name in names(10)}
 
@@ -50,6 +55,8 @@ def test_the_default_policy_allows_the_default_plan() -> None:
         ({"roster": {}}, {}, "p000 with key [0-9a-f]{16} is in the session; the policy has a roster without it"),
         ({"roster": ROSTER | {"p003": "00" * 32}}, {}, "p003 with key"),
         ({}, {"minimum": 2, "protocol": Pairwise(corrupt=0.1)}, "the plan takes the risk 'small-cohort'"),
+        ({"seal": "hybrid"}, {}, 'the plan seals nothing under ML-KEM; the policy has seal = "hybrid"'),
+        ({"seal": "hybrid"}, {"protocol": Oneshot()}, "the plan seals nothing under ML-KEM"),
     ],
 )
 def test_refuses_with_what_was_found_and_what_is_asked_for(
@@ -69,10 +76,44 @@ def test_refuses_with_what_was_found_and_what_is_asked_for(
         ({"roster": ROSTER}, {}),
         ({"protocols": ("ideal",), "i_know": (Risk.NO_PROTECTION,)}, {"protocol": "ideal"}),
         ({"i_know": (Risk.SMALL_COHORT,), "min_participants": 2}, {"minimum": 2}),
+        ({"seal": "hybrid"}, {"protocol": Oneshot(seal="hybrid")}),
+        ({}, {"protocol": Oneshot(seal="hybrid")}),
     ],
 )
 def test_allows_what_it_says(policy: dict[str, Any], plan: dict[str, Any]) -> None:
     check(Policy(**policy), make_plan(10, **({"protocol": Pairwise(corrupt=0.1), "minimum": 7} | plan)))
+
+
+@pytest.mark.parametrize("seal", ["x25519", "both", ""])
+def test_a_policy_asks_for_hybrid_seals_or_none(seal: str) -> None:
+    with pytest.raises(ConfigError, match='expected "hybrid" or nothing'):
+        Policy(seal=seal)
+
+
+def without_ml_kem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library be one that was built without it."""
+
+    def refuse(private: bytes) -> None:
+        raise UnsupportedAlgorithm("ML-KEM-768 is not supported by this backend.")
+
+    monkeypatch.setattr(MLKEM768PrivateKey, "from_seed_bytes", refuse)
+
+
+@pytest.mark.parametrize("protocol", [Oneshot, Committee])
+def test_who_has_no_ml_kem_declines_and_says_what_to_install(protocol: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ml_kem(monkeypatch)
+    why = r'seal = "hybrid": ML-KEM-768 is needed .* pip install'
+    federation = Federation(make_plan(6, protocol=protocol(seal="hybrid")))
+    federation.begin()
+    helpers = federation.attempt.helpers if protocol is Committee else ()
+    announced = [one for one in federation.coordinator().start(0.0) if isinstance(one, Send)]
+    for name in ("p000", *(helper.name for helper in helpers)):
+        machine = federation.helper(name) if name.startswith("h") else federation.participant(name)
+        [announce] = [one.message for one in announced if one.to == name]
+        decline = machine.receive(COORDINATOR, announce, 0.0)[0].message
+        assert isinstance(decline, Decline)
+        assert re.search(why, decline.reason)
+    check(Policy(), make_plan(10, protocol=Oneshot(), minimum=7))
 
 
 def test_corruption_is_asked_for_where_there_are_masks_only() -> None:

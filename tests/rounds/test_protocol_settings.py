@@ -12,10 +12,12 @@ from ridotto.core.machine import Envelope
 from ridotto.errors import ConsentError, PlanError
 from ridotto.rounds.compression import Quantize, Rotate
 from ridotto.rounds.messages import Announce
-from ridotto.rounds.plan import Oneshot, Plan, Risk
+from ridotto.rounds.plan import Committee, Oneshot, Plan, Risk
 from ridotto.rounds.policy import Policy
+from ridotto.rounds.protocol_settings import parcels_bytes, seal_of
 from ridotto.rounds.sessions import Attempt, make_sessions
 from ridotto.secagg.committee_roles.drawn import drawn_roster, seat_of_device
+from ridotto.secagg.committee_roles.seals import SEALS
 from ridotto.secagg.session import CommitteeSession, session_id
 from tests.conformance.world import identity
 from tests.rounds.federation import Federation, assert_mean, make_plan, members_of, names
@@ -44,11 +46,32 @@ def test_refuses_what_can_not_work(settings: dict[str, Any], why: str) -> None:
         ({"committee": 2}, "3 to 1024 seats, not 2"),
         ({"shard_size": 1025}, "3 to 1024, not 1025"),
         ({"pack": "5x16"}, "one of 4x21, 3x28, 2x42, not '5x16'"),
+        ({"seal": "kyber"}, "seal is one of x25519, hybrid, not 'kyber'"),
     ],
 )
 def test_refuses_settings_out_of_range(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(PlanError, match=why):
         Oneshot(**settings)
+
+
+@pytest.mark.parametrize("protocol", [Oneshot, Committee])
+def test_the_plan_decides_the_seal(protocol: Any) -> None:
+    for seal in SEALS:
+        plan = Plan(cohort=20, protocol=protocol(seal=seal))
+        assert msgspec.msgpack.decode(plan.encode(), type=Plan) == plan
+        helpers = members_of(f"h{place}" for place in range(plan.most_helpers))
+        [session] = make_sessions(Attempt(plan, 1, 1, b"m" * 32, 10, b"n" * 32, members_of(names(20)), helpers=helpers))
+        assert isinstance(session, CommitteeSession)
+        assert (seal_of(plan), session.seal) == (seal, seal)
+    assert seal_of(Plan(cohort=20)) == "x25519"
+    with pytest.raises(PlanError, match="seal is one of x25519, hybrid, not 'both'"):
+        protocol(seal="both")
+
+
+@pytest.mark.parametrize("protocol", [Oneshot, Committee])
+def test_parcels_are_as_long_as_the_coordinator_allows_for(protocol: Any) -> None:
+    plain, hybrid = (Plan(cohort=20, protocol=protocol(seal=seal)) for seal in SEALS)
+    assert parcels_bytes(hybrid) - parcels_bytes(plain) == 1088 * plain.seats(20)
 
 
 @pytest.mark.parametrize(("pack", "bits"), [("4x21", 21), ("3x28", 28), ("2x42", 42)])

@@ -34,6 +34,7 @@ def run(protocol: Any, secure_sum: str = "machines", faults: tuple[Fault, ...] =
         Committee(shard_size=8),
         Committee(shard_size=8, replicas=1, helpers=Helpers(corrupt=3)),
         Oneshot(shard_size=8, committee=5, helpers=Helpers()),
+        Committee(shard_size=8, seal="hybrid"),
     ],
 )
 def test_equals_ideal_bit_for_bit(protocol: Committee | Oneshot) -> None:

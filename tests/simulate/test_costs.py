@@ -26,6 +26,9 @@ PROTOCOLS = {
     "oneshot of helpers": Oneshot(shard_size=8, committee=7, helpers=Helpers()),
     "committee": Committee(),
     "committee shards": Committee(shard_size=8, helpers=Helpers(corrupt=2), replicas=2),
+    "oneshot hybrid": Oneshot(shard_size=8, seal="hybrid"),
+    "oneshot of helpers, hybrid": Oneshot(committee=7, helpers=Helpers(), seal="hybrid"),
+    "committee hybrid": Committee(shard_size=8, seal="hybrid"),
     "sparse": Pairwise(graph="sparse", corrupt=0.02, drop_out=0.02),
 }
 

@@ -26,7 +26,9 @@ def run(protocol: Any, secure_sum: str = "machines", faults: tuple[Fault, ...] =
     )
 
 
-@pytest.mark.parametrize("protocol", [Oneshot(), Oneshot(shard_size=8), Oneshot(committee=9), Oneshot(pack="2x42")])
+@pytest.mark.parametrize(
+    "protocol", [Oneshot(), Oneshot(shard_size=8), Oneshot(committee=9), Oneshot(pack="2x42"), Oneshot(seal="hybrid")]
+)
 def test_equals_ideal_bit_for_bit(protocol: Oneshot) -> None:
     secure, modelled = run(protocol), run(protocol, "modelled")
     ideal = run(Ideal(), bits=protocol.bits)

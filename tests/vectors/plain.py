@@ -31,11 +31,13 @@ def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
     return HKDF(SHA256(), length, salt, info).derive(key)
 
 
-def agree(private: str, public: bytes, sid: bytes, label: bytes, info: bytes, length: int = 32) -> bytes:
+def agree(
+    private: str, public: bytes, sid: bytes, label: bytes, info: bytes, length: int = 32, before: bytes = b""
+) -> bytes:
     shared = X25519PrivateKey.from_private_bytes(bytes.fromhex(private)).exchange(
         X25519PublicKey.from_public_bytes(public)
     )
-    return hkdf(shared, sid, label + b"\x00" + info, length)
+    return hkdf(before + shared, sid, label + b"\x00" + info, length)
 
 
 def public_of(private: str) -> bytes:

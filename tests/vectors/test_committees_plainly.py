@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
 from tests.vectors import plain
 from tests.vectors.files import load
 
 DOMAINS = {"committee": b"ridotto/1 committee\x00", "oneshot": b"ridotto/1 oneshot R96\x00"}
-FILES = {name: load(f"{name}.json") for name in ("committee", "oneshot")}
+FILES = {name: load(f"{name}.json") for name in ("committee", "committee-hybrid", "oneshot")}
 
 
 @pytest.fixture(params=FILES, name="file")
@@ -61,7 +62,9 @@ def test_sets(file: dict[str, Any]) -> None:
         assert len(row["proofs"]) == len(leaves)
 
 
-def test_parcels_of_given_secrets(file: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["committee", "oneshot"])
+def test_parcels_of_given_secrets(name: str) -> None:
+    file = FILES[name]
     step, context = file["derivations"], bytes.fromhex(file["context"])
     book, digest = (bytes.fromhex(step[name]) for name in ("book", "digest"))
     public = plain.public_of(step["member_exchange_private"])
@@ -71,6 +74,42 @@ def test_parcels_of_given_secrets(file: dict[str, Any]) -> None:
     assert step["parcel_key"] == key.hex()
     opened = plain.open_box(key, bytes.fromhex(step["parcel"]), digest)
     assert opened.hex() == step.get("plaintext", step["seed"])
+
+
+def test_hybrid_parcels_open_with_the_members_two_keys() -> None:
+    """Every parcel of the session, as its member opens it: FIPS 203 of the library, and the rest by hand."""
+    file = FILES["committee-hybrid"]
+    context, secrets = bytes.fromhex(file["context"]), file["derivations"]["member_secrets"]
+    shown = {sender: fields[1] for sender, _, fields, _ in said(file, "MemberKey")}
+    entries = said(file, "MemberBook")[0][2][1]
+    opened = 0
+    for sender, _, (digest, _, _, book, public, commitments, _, parcels), _ in said(file, "MaskedVector"):
+        participant, kept = int(sender[1:]), file["encapsulated"][sender]
+        assert kept["book"] == book.hex()
+        for (seat, _, _), parcel, (secret, ciphertext) in zip(entries, parcels, kept["drawn"], strict=True):
+            member = file["members"][seat]
+            private = bytes.fromhex(secrets[member])
+            kem = MLKEM768PrivateKey.from_seed_bytes(private[32:])
+            assert shown[member] == kem.public_key().public_bytes_raw() + plain.public_of(private[:32].hex())
+            assert (parcel[:1088].hex(), kem.decapsulate(parcel[:1088]).hex()) == (ciphertext, secret)
+            info = book + plain.be32(participant, seat) + public + plain.sha256(parcel[:1088])
+            before = bytes.fromhex(secret)
+            key = plain.agree(private[:32].hex(), public, context, b"committee parcel", info, 16, before)
+            seed = plain.open_box(key, parcel[1088:], digest)
+            slot = file["slots"][seat]
+            numbers = plain.be32(participant, slot)
+            assert commitments[slot] == plain.sha256(b"committee seed\x00", context, numbers, seed)
+            opened += 1
+    assert opened == 18
+
+
+def test_the_layout_names_hybrid_seals() -> None:
+    """Session, committee and slots are those of committee.json; the context is not."""
+    plainer, hybrid = FILES["committee"], FILES["committee-hybrid"]
+    layouts = [msgspec.msgpack.decode(bytes.fromhex(file["layout"])) for file in (plainer, hybrid)]
+    assert layouts[1] == [*layouts[0], "hybrid"]
+    assert plainer["sid"] == hybrid["sid"]
+    assert plainer["context"] != hybrid["context"]
 
 
 def test_seeds_masks_and_noise() -> None:
@@ -112,8 +151,9 @@ def test_every_signature_of_the_session(file: dict[str, Any]) -> None:
         plain.check_signature(known[sender], "committee release", context + book + root + digest, signature)
 
 
-def test_the_sum_is_what_is_left_without_one_sum_of_masks_for_each_slot() -> None:
-    file, bits = FILES["committee"], 20
+@pytest.mark.parametrize("name", ["committee", "committee-hybrid"])
+def test_the_sum_is_what_is_left_without_one_sum_of_masks_for_each_slot(name: str) -> None:
+    file, bits = FILES[name], 20
     count = len(file["sum"])
     vectors = [plain.unpacked(data, bits, count) for *_, data in said(file, "MaskedVector")]
     masks = {

@@ -26,8 +26,8 @@ PLANS = {row["name"]: row["plan"] for row in FILE["plans"]}
 PARTS: dict[str, tuple[str, ...]] = {
     "ideal": (),
     "pairwise": ("corrupt", "drop_out", "graph", "shard_size"),
-    "oneshot": ("corrupt", "committee", "helpers", "shard_size", "pack"),
-    "committee": ("corrupt", "helpers", "replicas", "shard_size"),
+    "oneshot": ("corrupt", "committee", "helpers", "shard_size", "pack", "seal"),
+    "committee": ("corrupt", "helpers", "replicas", "shard_size", "seal"),
     "distributed-gaussian": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
     "distributed-skellam": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
     "committee-gaussian": ("delta", "epsilon", "metrics_epsilon", "noise_multiplier", "relation"),
@@ -265,7 +265,8 @@ def test_committees_that_are_drawn_from_a_session() -> None:
     for row in FILE["drawn"]:
         _, *fields = msgspec.msgpack.decode(bytes.fromhex(row["session"]))
         nonce, shard, members, corrupt, committee = fields[3], fields[5], fields[6], fields[10], fields[13]
-        helpers, helpers_corrupt, _ = fields[15:]
+        helpers, helpers_corrupt, _, seal = fields[15:]
+        assert seal in ("x25519", "hybrid")
         pool = [tuple(helper) for helper in helpers] or [(name + "/member", key) for name, key in members]
         named = plain.sha256(b"ridotto/1 helpers\x00", nonce, shard.to_bytes(4, "big"))
         assert row["members"] == chosen(pool, named if helpers else nonce, committee)[1]

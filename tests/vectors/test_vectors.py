@@ -26,6 +26,7 @@ RECORDINGS: dict[str, Recording] = {
     "pairwise.json": pairwise.record(pairwise.COMPLETE)[0],
     "pairwise-sparse.json": pairwise.record(pairwise.SPARSE)[0],
     "committee.json": committee.record()[0],
+    "committee-hybrid.json": committee.record(committee.HYBRID)[0],
     "oneshot.json": oneshot.record()[0],
 }
 """The sessions that are in files."""
@@ -132,7 +133,7 @@ def test_a_message_without_its_last_fields_is_refused(name: str) -> None:
                 machine.receive(row["from"], recording.codec.decode(lie, row["from"])[0], now)
 
 
-@pytest.mark.parametrize("name", ["pairwise.json", "committee.json", "oneshot.json"])
+@pytest.mark.parametrize("name", ["pairwise.json", "committee.json", "committee-hybrid.json", "oneshot.json"])
 def test_there_are_refusals_for_everybody(name: str) -> None:
     rows = FILES[name]["refusals"]
     assert len(rows) >= 30
@@ -146,7 +147,7 @@ def test_refusals_have_names_of_their_own(name: str) -> None:
     assert len({row["name"] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["ideal.json", "ideal-sparse.json", "committee.json", "oneshot.json"])
+@pytest.mark.parametrize("name", [name for name in RECORDINGS if not name.startswith("pairwise")])
 def test_the_session_that_is_recorded_is_exact(name: str) -> None:
     total = [sum(column) % 2**20 for column in zip(*FILES[name]["vectors"].values(), strict=True)]
     assert FILES[name]["sum"] == total

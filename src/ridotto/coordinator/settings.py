@@ -9,6 +9,8 @@ from ridotto.core.machine import COORDINATOR, SELF
 from ridotto.core.wire import NAME_PATTERN
 from ridotto.errors import ConfigError, PlanError
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.protocol_settings import seal_of
+from ridotto.secagg.committee_roles.seals import require_seal
 
 KEY_HEX_DIGITS = 64
 
@@ -45,6 +47,7 @@ class FederationSettings:
             if getattr(self, number) < 1:
                 raise ConfigError(f"{number} is at least 1, not {getattr(self, number)}")
         self._check_simulated()
+        require_seal(seal_of(self.plan))
         if not self.presence_s > 0:
             raise ConfigError(f"presence_s is above 0, not {self.presence_s}")
         for name, key in (self.allowed or {}).items():

@@ -136,15 +136,22 @@ class ExchangeKey:
         """Return the private key, 32 bytes: a secret."""
         return self._key.private_bytes_raw()
 
-    def agree(self, peer_public: bytes, sid: bytes, label: str, info: bytes, length: int = KEY_BYTES) -> bytes:
+    def agree(
+        self, peer_public: bytes, sid: bytes, label: str, info: bytes, length: int = KEY_BYTES, second: bytes = b""
+    ) -> bytes:
         """Return the key of `length` bytes that only this side and the peer can compute.
 
         sid: the session's id. label: what the key is for. info: who the two are, in the same order. Both sides get the
         same key if all three agree: HKDF-SHA256(X25519(own, peer), salt=sid, info=label || 0x00 || info).
         The key does not depend on the direction. Where both sides seal, the label or `info` must name the sender.
+        second: another secret of 32 bytes that only the two know (`crypto.kem`), put before X25519's; the key is secret
+        while one of them is, if `info` names what carried the second one.
         Raises KeyExchangeError if the peer's key is malformed or of low order: its shared secret would be all zeros,
-        and known to everybody (RFC 7748, section 6.1). LocalProtocolError if sid or label is empty or label has a NUL.
+        and known to everybody (RFC 7748, section 6.1). LocalProtocolError if sid or label is empty, label has a NUL,
+        or there is a second secret that has not 32 bytes.
         """
+        if len(second) not in (0, KEY_BYTES):
+            raise LocalProtocolError(f"a second secret has {KEY_BYTES} bytes, not {len(second)}")
         if not sid:
             raise LocalProtocolError("an agreed key belongs to a session: sid is empty")
         full_info = _terminated(label, "label") + info
@@ -153,7 +160,7 @@ class ExchangeKey:
             shared = self._key.exchange(X25519PublicKey.from_public_bytes(bytes(peer_public)))
         except ValueError as error:
             raise KeyExchangeError(f"public key {bytes(peer_public[:4]).hex()}... gives no shared secret") from error
-        return HKDF(_SHA256, length, sid, full_info).derive(shared)
+        return HKDF(_SHA256, length, sid, full_info).derive(second + shared)
 
 
 def seal(key: bytes, plaintext: bytes, associated: bytes) -> bytes:

@@ -32,7 +32,6 @@ from ridotto.errors import (
     DataError,
     LocalProtocolError,
     PeerProtocolError,
-    ProtocolError,
     RefusedError,
     RidottoError,
     RoundFailedError,
@@ -40,7 +39,7 @@ from ridotto.errors import (
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
 from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
-from ridotto.participant.models import Models
+from ridotto.participant.models import Models, require_final
 from ridotto.participant.notes import Keeper, Notes
 from ridotto.participant.patience import Clock
 from ridotto.participant.shapes import read_same, require_same_size, require_update
@@ -52,6 +51,7 @@ from ridotto.rounds.policy import Policy
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FederationInfo, Inbox, RunState
 from ridotto.rounds.spending import Spending
+from ridotto.secagg.committee_roles.tasks import Encapsulate
 
 MISSES_LIMIT = 3
 """Attempts in a row that may go wrong before the participant gives up: once is a hiccup, three times has a cause."""
@@ -203,12 +203,7 @@ class Participation:
         """
         info = self._federation()
         signed = self._client.record(info.round)
-        try:
-            signed.check(self._coordinator)
-        except ProtocolError as error:
-            raise PeerProtocolError(COORDINATOR, "the record of the last round is not signed with its key") from error
-        if (signed.record.round, signed.record.model) != (info.round, info.model):
-            raise PeerProtocolError(COORDINATOR, "its final model is not the one in the record of the last round")
+        require_final(signed, info, self._coordinator)
         sha256 = bytes.fromhex(info.model)
         return self._fetch(sha256), sha256
 
@@ -303,6 +298,9 @@ class Participation:
                         self._send(message, attachment)
                 case Do(Train() as train):
                     self._begin_training(train)
+                case Do(Encapsulate() as task) if self._machine is not None:
+                    drawn = self._state.encapsulated(task)
+                    self._carry_out(self._machine.receive(SELF, drawn, self._clock.wall()))
                 case Finish(result, error):
                     self._finish(result, error)
 

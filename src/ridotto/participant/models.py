@@ -12,12 +12,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from ridotto.core.machine import Buffer
+from ridotto.core.machine import COORDINATOR, Buffer
 from ridotto.core.tensors import read_model, rewrite_model
 from ridotto.core.wire import digest
-from ridotto.errors import DataError
+from ridotto.errors import DataError, PeerProtocolError, ProtocolError
 from ridotto.learn.compress.delta import apply_delta, split_deltas
 from ridotto.participant.client import Client
+from ridotto.rounds.record import SignedRecord
+from ridotto.rounds.service import FederationInfo
 
 _log = logging.getLogger(__name__)
 
@@ -95,3 +97,16 @@ def rebuilt(held: bytes, deltas: Buffer, sha256: bytes) -> Buffer:
     if digest(file) != sha256:
         raise DataError(f"the deltas lead to another model than {sha256.hex()[:16]}")
     return file
+
+
+def require_final(signed: SignedRecord, info: FederationInfo, coordinator: bytes) -> None:
+    """Return if the record of the last round, signed with the coordinator's key, says that this model came out of it.
+
+    Raises PeerProtocolError, blaming the coordinator, if not.
+    """
+    try:
+        signed.check(coordinator)
+    except ProtocolError as error:
+        raise PeerProtocolError(COORDINATOR, "the record of the last round is not signed with its key") from error
+    if (signed.record.round, signed.record.model) != (info.round, info.model):
+        raise PeerProtocolError(COORDINATOR, "its final model is not the one in the record of the last round")

@@ -8,6 +8,8 @@ Every record has its length and a checksum. Opening or ending an attempt writes 
 gives it its name; everything else is appended and forced to the disk before anybody acts on it. So a kill leaves a file
 that is whole, but for its last record, of which a part may be missing: nobody has acted on that one, and it is dropped.
 
+Plans that seal under ML-KEM add a last record, D: what was encapsulated, the one secret that the seed does not decide.
+
 What a round costs in privacy is in the record with the training result, so that it counts from the moment at which
 something of it could be sent, and once only: an attempt that goes on after a kill sends the same bytes.
 
@@ -20,7 +22,6 @@ The checksum finds accidents; who can write to the file can do worse than change
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import tempfile
 import zlib
@@ -37,9 +38,12 @@ import numpy as np
 from ridotto.core.machine import Buffer
 from ridotto.core.vector import Vector
 from ridotto.core.wire import Bytes32, Count
-from ridotto.errors import ConfigError, ConsentError, LocalProtocolError, PlanError, StorageError
+from ridotto.errors import ConsentError, LocalProtocolError, PlanError, StorageError
 from ridotto.participant.lock import FileLock
+from ridotto.participant.private_file import POSIX, overwrite, require_private, sync_directory
 from ridotto.privacy.event import Event, Repeated
+from ridotto.secagg.committee_roles.seals import encapsulate_all
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Encapsulated
 
 MAGIC = b"ridotto state 1\n"
 RECORD = struct.Struct("<cQI")
@@ -48,15 +52,12 @@ RECORD = struct.Struct("<cQI")
 PREFIX_BYTES = RECORD.size + 4
 """The same and its own CRC-32: a length that was damaged must not look like a record of which a part is missing."""
 
-HEADER, FRAME, RESULT = b"H", b"F", b"R"
+HEADER, FRAME, RESULT, DRAWN = b"H", b"F", b"R", b"D"
 NOTE = struct.Struct("<I")
 """Length of the note in front of a result's numbers."""
 
-ZEROS = bytes(1 << 20)
 SHOWN_DIGITS = 16
 """Of a key, in messages."""
-
-_POSIX = os.name == "posix"
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -109,6 +110,7 @@ class StateFile:
         self._header = _Header()
         self._frames: list[bytes] = []
         self._result: Result | None = None
+        self._drawn: Encapsulated | None = None
         with self._storing():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = FileLock(self.path.with_suffix(".state.lock"))
@@ -206,8 +208,20 @@ class StateFile:
         self._append([(RESULT, (NOTE.pack(len(note)), note, numbers))])
         self._result = result
 
+    def encapsulated(self, task: Encapsulate) -> Encapsulated:
+        """Return what was encapsulated in the open attempt; the first time, draw it, and keep it before it is used.
+
+        So the machine, built again after a kill, says the same once more.
+        """
+        self._require_open()
+        if self._drawn is None:
+            drawn = encapsulate_all(task)
+            self._append([(DRAWN, (msgspec.msgpack.encode(drawn),))])
+            self._drawn = drawn
+        return self._drawn
+
     def end(self, seen: int) -> None:
-        """Erase seed, frames and update of the open attempt. seen: frames received, those not kept included."""
+        """Erase seed, frames and all else of the open attempt. seen: frames received, those not kept included."""
         if self.seed is not None:
             self._replace(msgspec.structs.replace(self._header, seed=None, seen=seen))
 
@@ -226,15 +240,15 @@ class StateFile:
             try:
                 self._write_new(header)
                 if old is not None:
-                    _overwrite(old)
+                    overwrite(old)
             finally:
                 if old is not None:
                     os.close(old)
-        self._header, self._frames, self._result = header, [], None
+        self._header, self._frames, self._result, self._drawn = header, [], None, None
 
     def _old(self) -> int | None:
         """Open what is about to be replaced. Where an open file can't be replaced, it is only unlinked."""
-        if not _POSIX or not self.path.exists():
+        if not POSIX or not self.path.exists():
             return None
         return os.open(self.path, os.O_RDWR)
 
@@ -249,7 +263,7 @@ class StateFile:
             os.replace(temporary, self.path)
         finally:
             Path(temporary).unlink(missing_ok=True)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
 
     def _append(self, records: list[tuple[bytes, tuple[Buffer, ...]]]) -> None:
         with self._storing(), self.path.open("ab") as file:
@@ -283,7 +297,7 @@ class StateFile:
         except OSError as error:
             raise StorageError(f"the state file {self.path} can't be read: {error.strerror}") from error
         with file:
-            _require_private(file.fileno(), self.path)
+            require_private(file.fileno(), self.path)
             data = memoryview(file.read())
         end = self._read(data)
         if end < len(data):
@@ -334,6 +348,8 @@ class StateFile:
             note = msgspec.msgpack.decode(content[NOTE.size : NOTE.size + length], type=_Note)
             update: Vector = np.frombuffer(content[NOTE.size + length :], "<f4")
             self._result = Result(update, note.examples, note.metrics, note.event)
+        elif kind == DRAWN and self._drawn is None:
+            self._drawn = msgspec.msgpack.decode(content, type=Encapsulated)
         else:
             raise ValueError("an unknown record, or a second result")
 
@@ -357,34 +373,6 @@ def _write_record(file: Any, kind: bytes, parts: tuple[Buffer, ...]) -> None:
 
 def _checksum(prefix: Buffer) -> bytes:
     return zlib.crc32(prefix).to_bytes(4, "little")
-
-
-def _overwrite(descriptor: int) -> None:
-    """Write zeros over a file, so that its blocks do not keep what they held."""
-    remaining = os.fstat(descriptor).st_size
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    while remaining > 0:
-        remaining -= os.write(descriptor, ZEROS[:remaining])
-    os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name last. Windows has no such call and does not need it."""
-    if _POSIX:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _require_private(descriptor: int, path: Path) -> None:
-    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    if _POSIX and mode & 0o077:
-        raise ConfigError(
-            f"the state file {path} has mode {mode:04o}, so others may read the secrets of an open round: "
-            "run chmod 600 on it"
-        )
 
 
 def _shown(key: bytes) -> str:

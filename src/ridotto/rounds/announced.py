@@ -10,6 +10,7 @@ from ridotto.rounds.messages import ANNOUNCE_CONTEXT, Announce
 from ridotto.rounds.noise import committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.secagg.committee_roles.drawn import drawn_roster
 from ridotto.secagg.session import CommitteeSession, Member, Session
 
@@ -55,6 +56,8 @@ def _check_parameters(plan: Plan, session: Session, layout: Layout | None) -> No
     seats = corrupt = 0
     if isinstance(session, CommitteeSession):
         helpers, seats, corrupt = session.helpers, session.committee, session.helpers_corrupt
+        if session.seal != seal_of(plan):
+            raise _refuse(f"the session has seals of kind {session.seal}, the plan asks for {seal_of(plan)}")
     if bool(helpers) != (plan.helpers is not None):
         raise _refuse("the plan and the session do not say the same about helpers")
     found = (session.bits, session.minimum, session.corrupt, (session.neighbours, session.threshold), seats, corrupt)

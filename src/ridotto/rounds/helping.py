@@ -23,6 +23,7 @@ from ridotto.rounds.messages import Announce, Closed, Decline
 from ridotto.rounds.policy import Policy
 from ridotto.rounds.seats import without_finish
 from ridotto.secagg.committee.tasks import Summed
+from ridotto.secagg.committee_roles.drawn import seat_of_device
 from ridotto.secagg.protocols import sum_protocol
 from ridotto.secagg.session import CommitteeSession, Member, Session, session_id
 
@@ -95,7 +96,7 @@ class HelperRound:
         if sid in self._seats:
             raise _refuse("it announced one session twice")
         check_announced(announce, sid, self._coordinator, None)
-        seat = self._take_seat(session)
+        self._check_mine(session)
         try:
             self._policy.check_session(announce.plan, session)
             if session.length > self._longest:
@@ -105,20 +106,23 @@ class HelperRound:
         except ConsentError as error:
             self._seats[sid], self._refusal = None, error
             return [Send(COORDINATOR, Decline(sid, sentence(error)))]
+        try:
+            seat = sum_protocol(session.protocol).member(session, self._me, self._identity, self._rng)
+        except PlanError as error:
+            raise _cant_be(error) from error
         self._seats[sid] = seat
-        return without_finish(seat.start(now))
+        return [] if seat is None else without_finish(seat.start(now))
 
-    def _take_seat(self, session: Session) -> Machine:
+    def _check_mine(self, session: Session) -> None:
         helpers = session.helpers if isinstance(session, CommitteeSession) else ()
         if Member(self._me, self._identity.public) not in helpers:
             raise _refuse("the session's helpers do not have me with my key")
         try:
-            seat = sum_protocol(session.protocol).member(session, self._me, self._identity, self._rng)
+            seated = seat_of_device(session, self._me) is not None
         except PlanError as error:
-            raise _refuse(f"it announced a session that can't be: {error}") from error
-        if seat is None:
+            raise _cant_be(error) from error
+        if not seated:
             raise _refuse("it announced a session in which I have no seat")
-        return seat
 
     def _summed(self, message: Message, now: float) -> list[Effect]:
         if not isinstance(message, Summed):
@@ -126,6 +130,10 @@ class HelperRound:
         seat = self._seats.get(message.sid)
         # A round that was closed meanwhile needs it no more.
         return [] if seat is None else without_finish(seat.receive(SELF, message, now))
+
+
+def _cant_be(error: PlanError) -> PeerProtocolError:
+    return _refuse(f"it announced a session that can't be: {error}")
 
 
 def _refuse(why: str) -> PeerProtocolError:

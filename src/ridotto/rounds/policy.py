@@ -8,7 +8,9 @@ import msgspec
 
 from ridotto.errors import ConfigError, ConsentError, LocalProtocolError
 from ridotto.rounds.plan import Plan, Risk
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.rounds.spending import Spending
+from ridotto.secagg.committee_roles.seals import Seal, require_seal
 from ridotto.secagg.session import CommitteeSession, Session
 
 PROTECTED = ("pairwise", "oneshot", "committee")
@@ -27,7 +29,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     everyone who may be in a session with me; None means whoever the coordinator enrolled. helpers: the same of the
     helpers that I trust: of those who may serve on a committee, no more may be strangers than the plan allows to be
     corrupt; None means whoever the plan names. max_clip: largest clip that is accepted; None means that clipping is not
-    asked for. i_know: risks taken knowingly; a plan that takes another is refused.
+    asked for. i_know: risks taken knowingly; a plan that takes another is refused. seal: "hybrid" refuses a plan
+    without it, as what is sealed under X25519 alone a quantum computer opens; None means that this is not asked for.
 
     Differential privacy is asked for by any of: noise, one of `NOISES`; with "distributed" nobody has to trust the
     coordinator to add it (where helpers do, `helpers` says that they are not the coordinator's own), with "local"
@@ -48,10 +51,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_noise_multiplier: float | None = None
     max_delta: float | None = None
     max_epsilon: float | None = None
+    seal: str | None = None
 
     def __post_init__(self) -> None:
         if self.noise not in (None, *NOISES):
             raise ConfigError(f"noise is {self.noise!r}, expected one of {', '.join(NOISES)}")
+        if self.seal not in (None, "hybrid"):
+            raise ConfigError(f'seal is {self.seal!r}, expected "hybrid" or nothing')
         for name in ("min_noise_multiplier", "max_epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -112,6 +118,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for risk, sentence in plan.risks().items():
             if risk not in self.i_know:
                 raise _refuse(f"the plan takes the risk {risk.value!r} ({sentence})", "i_know without it")
+        self._check_seal(seal_of(plan))
+
+    def _check_seal(self, found: Seal) -> None:
+        if self.seal is not None and found != self.seal:
+            raise _refuse("the plan seals nothing under ML-KEM", f'seal = "{self.seal}"')
+        try:
+            require_seal(found)
+        except ConfigError as error:
+            raise ConsentError(f'the plan has seal = "{found}": {error}') from error
 
     def _check_noise(self, plan: Plan) -> None:
         dp = plan.dp

@@ -11,13 +11,13 @@ import msgspec
 from ridotto.core.machine import COORDINATOR, SELF
 from ridotto.core.wire import NAME_PATTERN
 from ridotto.crypto.lattice.packed_shamir import Sharing
-from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
+from ridotto.crypto.prg import SEED_BYTES
 from ridotto.errors import PlanError
 from ridotto.rounds.compression import quantizer
 from ridotto.rounds.settings import Settings, make_floats, refuse_huge
-from ridotto.secagg.committee.messages import PARCEL_BYTES
 from ridotto.secagg.committee_roles.drawn import corrupt_seats
 from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE
+from ridotto.secagg.committee_roles.seals import SEALS, Seal, overhead_bytes
 from ridotto.secagg.oneshot.drawn import pack_of
 from ridotto.secagg.oneshot.setup import LEAST_HONEST
 from ridotto.secagg.session import Member
@@ -83,7 +83,7 @@ class Oneshot(Settings, frozen=True, kw_only=True, tag_field="name", tag="onesho
     them is rounded up. committee: seats of a session, drawn from its participants, or from `helpers`; all of them have
     one where they are fewer. helpers: None for a committee of participants. shard_size: participants of one session at
     most. pack: entries per coefficient and bits of their sum, "3x28", "4x21" (a quarter less to upload) or "2x42"; it
-    sets the plan's `bits`.
+    sets the plan's `bits`. seal: "x25519", or "hybrid", which seals shares under X25519 and ML-KEM-768 together.
     """
 
     corrupt: float = 0.05
@@ -91,6 +91,7 @@ class Oneshot(Settings, frozen=True, kw_only=True, tag_field="name", tag="onesho
     helpers: Helpers | None = None
     shard_size: int = LARGEST_SHARD
     pack: str = "3x28"
+    seal: Seal = "x25519"
 
     def __post_init__(self) -> None:
         _check_seated(self)
@@ -144,13 +145,14 @@ class Committee(Settings, frozen=True, kw_only=True, tag_field="name", tag="comm
     corrupt: fraction of a session's participants that may collude with the coordinator; a number of them is rounded up.
     helpers: who serves. There is one slot more than helpers may be corrupt, so one slot has none of those. replicas:
     helpers of a slot, who do the same: while most of them are there the slot is. shard_size: participants of one
-    session at most.
+    session at most. seal: "x25519", or "hybrid", which seals seeds under X25519 and ML-KEM-768 together.
     """
 
     corrupt: float = 0.05
     helpers: Helpers = Helpers()
     replicas: int = 3
     shard_size: int = LARGEST_SHARD
+    seal: Seal = "x25519"
 
     def __post_init__(self) -> None:
         _check_seated(self)
@@ -192,6 +194,11 @@ Seated = Oneshot | Committee
 """Protocols with a committee."""
 
 
+def seal_of(plan: Plan) -> Seal:
+    """Return what keys of parcels are derived from; where there is no committee, there are no parcels."""
+    return plan.protocol.seal if isinstance(plan.protocol, Seated) else "x25519"
+
+
 def corrupt_of(protocol: Seated, members: int) -> int:
     """Return how many of a session's members may be corrupt."""
     return math.ceil(protocol.corrupt * members - 1e-9)
@@ -216,9 +223,10 @@ def parcels_bytes(plan: Plan) -> int:
     match protocol:
         case Oneshot():
             sharing = protocol.sharing(plan.largest_session, plan.most_helpers)
-            return sharing.members * (sharing.share_bytes + SEAL_OVERHEAD_BYTES + PREFIX_BYTES)
+            return sharing.members * (sharing.share_bytes + overhead_bytes(protocol.seal) + PREFIX_BYTES)
         case Committee():
-            return protocol.full * (PARCEL_BYTES + PREFIX_BYTES) + protocol.slots * (DIGEST_BYTES + PREFIX_BYTES)
+            parcel = SEED_BYTES + overhead_bytes(protocol.seal)
+            return protocol.full * (parcel + PREFIX_BYTES) + protocol.slots * (DIGEST_BYTES + PREFIX_BYTES)
         case _:
             return 0
 
@@ -245,6 +253,8 @@ def check_seated(plan: Plan, protocol: Seated) -> None:
 def _check_seated(protocol: Seated) -> None:
     """Refuse numbers that no protocol with a committee has. Raises PlanError."""
     refuse_huge({name: number for name, number in msgspec.structs.asdict(protocol).items() if name != "helpers"})
+    if protocol.seal not in SEALS:
+        raise PlanError(f"seal is one of {', '.join(SEALS)}, not {protocol.seal!r}")
     make_floats(protocol, "corrupt")
     if not 0 <= protocol.corrupt < 0.5:
         raise PlanError(f"corrupt is a fraction from 0 to below 0.5, not {protocol.corrupt}")

@@ -61,6 +61,7 @@ from ridotto.rounds.sessions import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
 from ridotto.rounds.totals import TOTAL
 from ridotto.secagg.committee_roles.drawn import drawn_roster
+from ridotto.secagg.committee_roles.tasks import Encapsulated
 from ridotto.secagg.protocols import SumCoordinator, sum_protocol
 from ridotto.secagg.session import CommitteeSession, Member, Session, SessionResult, Timeouts, session_id
 from ridotto.secagg.tasks import Opened
@@ -280,13 +281,15 @@ class ParticipantRound:
         return []
 
     def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
-        """Take the coordinator's next message, or the result of training from SELF.
+        """Take the coordinator's next message, or the result of training or of a task of the sum from SELF.
 
         Raises PeerProtocolError if the coordinator's message does not hold.
         """
         match message:
             case Trained() | NotTrained() if sender == SELF:
                 return self._trained(message, now)
+            case Encapsulated() if sender == SELF and self._roles is not None:
+                return self._roles.resume(message, now)
             case _ if sender != COORDINATOR:
                 raise PeerProtocolError(sender, "only the coordinator speaks to a participant")
             case Announce():

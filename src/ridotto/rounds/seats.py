@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ridotto.core.machine import COORDINATOR, Effect, Finish, Machine, Send
+from ridotto.core.machine import COORDINATOR, SELF, Effect, Finish, Machine, Send
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
 from ridotto.crypto.seal import IdentityKey
-from ridotto.errors import PeerProtocolError
+from ridotto.errors import LocalProtocolError, PeerProtocolError
 from ridotto.secagg.committee_roles.drawn import (
     device_of,
     drawn_roster,
@@ -105,6 +105,12 @@ class Roles:
             raise PeerProtocolError(COORDINATOR, f"{type(message).__name__} came before there was an update")
         self._book = message
         return effects
+
+    def resume(self, message: Message, now: float) -> list[Effect]:
+        """Take the result of a task of the participant's machine."""
+        if self._sum is None:
+            raise LocalProtocolError(f"{type(message).__name__} came before there was an update")
+        return without_finish(self._sum.receive(SELF, message, now))
 
     def _is_for_seat(self, message: Message) -> bool:
         """Tell whether a message is for the seat; a book that does not have it says that its key came too late."""

@@ -13,6 +13,7 @@ from ridotto.learn.robust.groups import group_of
 from ridotto.rounds.noise import committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.secagg.session import CommitteeSession, Member, Session
 
 
@@ -88,8 +89,8 @@ def with_committee(
     if asked is not None:
         values["helpers"] = tuple(sorted(helpers, key=lambda helper: helper.name))
         values["helpers_corrupt"] = asked.corrupt
-    sigma = committee_sigma(pipeline.noise, pipeline.plan.dp)
-    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size, sigma=sigma)
+    sigma, seal = committee_sigma(pipeline.noise, pipeline.plan.dp), seal_of(pipeline.plan)
+    return CommitteeSession(**values, committee=seats, tail=pipeline.lanes.size, sigma=sigma, seal=seal)
 
 
 def hashed(members: Iterable[Member], nonce: bytes) -> tuple[Member, ...]:

@@ -21,6 +21,7 @@ from ridotto.core.machine import COORDINATOR, SELF
 from ridotto.core.wire import Bytes32, Count, Message, Name, Part, digest
 from ridotto.errors import PeerProtocolError, PlanError
 from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.messages import LARGEST_GROUP
 
 SESSION_DOMAIN = b"ridotto/1 session\x00"
@@ -90,8 +91,8 @@ class CommitteeSession(Session, frozen=True):
     committee: seats. tail: the last so many elements of a vector are not negative (check lanes and values). helpers:
     who can have the seats, sorted by name; nobody for a committee that is drawn from the session's own members.
     helpers_corrupt: of all helpers, how many may collude with the coordinator and each other. sigma: deviation of the
-    noise that the committee adds, in units of an element; 0 for none. Who has the seats follows from members, helpers
-    and nonce: `committee_roles.drawn`.
+    noise that the committee adds, in units of an element; 0 for none. seal: what keys of parcels for the committee are
+    derived from. Who has the seats follows from members, helpers and nonce: `committee_roles.drawn`.
     """
 
     committee: Annotated[int, msgspec.Meta(ge=2, le=LARGEST_COMMITTEE)] = 2
@@ -99,6 +100,7 @@ class CommitteeSession(Session, frozen=True):
     helpers: Annotated[tuple[Member, ...], msgspec.Meta(max_length=LARGEST_COMMITTEE)] = ()
     helpers_corrupt: Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COMMITTEE)] = 0
     sigma: Annotated[float, msgspec.Meta(ge=0, le=LARGEST_SIGMA)] = 0.0
+    seal: Seal = "x25519"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -72,6 +72,10 @@ class UnitCosts:
     """A key agreement (X25519 and HKDF)."""
     seal_s: float = 2e-6
     """A box to seal or to open."""
+    encapsulate_s: float = 2e-5
+    """A secret to encapsulate (ML-KEM-768)."""
+    decapsulate_s: float = 3e-5
+    """A secret to take out again."""
     share_s: float = 2.1e-6
     """A point of a secret to share."""
     commit_s: float = 1.3e-6

@@ -13,14 +13,15 @@ import numpy as np
 from ridotto.core.fixedpoint import IntVector
 from ridotto.core.rng import SEED_BYTES, SecretRng
 from ridotto.core.vector import Layout
-from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
 from ridotto.errors import ConfigError
 from ridotto.rounds.ciphers import shape_of
 from ridotto.rounds.noise import add_committee_noise, committee_sigma
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Committee, Oneshot, Plan
-from ridotto.secagg.committee.messages import PARCEL_BYTES, MaskedVector
+from ridotto.rounds.protocol_settings import seal_of
+from ridotto.secagg.committee.messages import MaskedVector
 from ridotto.secagg.committee_roles.messages import MemberBook, MemberEntry
+from ridotto.secagg.committee_roles.seals import overhead_bytes, public_bytes
 from ridotto.secagg.oneshot.messages import Contribution
 from ridotto.simulate.clients import Clients
 from ridotto.simulate.message_sizes import Counts, header_bytes, packed_bytes
@@ -53,8 +54,8 @@ def with_own_helpers(plan: Plan, clients: Clients) -> Plan:
 
 def book_bytes(plan: Plan) -> int:
     """Return the size of what participants are told of a committee of helpers: their keys."""
-    seats = plan.seats(plan.largest_session)
-    return header_bytes(MemberBook(_HASH, tuple(MemberEntry(seat, _HASH, _SIGNATURE) for seat in range(seats))))
+    seats, public = plan.seats(plan.largest_session), bytes(public_bytes(seal_of(plan)))
+    return header_bytes(MemberBook(_HASH, tuple(MemberEntry(seat, public, _SIGNATURE) for seat in range(seats))))
 
 
 def contribution_bytes(plan: Plan, size: int | Layout) -> int:
@@ -63,13 +64,13 @@ def contribution_bytes(plan: Plan, size: int | Layout) -> int:
     match plan.protocol:
         case Committee() as protocol:
             packed = packed_bytes(plan, size)
-            parcels = (bytes(PARCEL_BYTES),) * seats
+            parcels = (bytes(SEED_BYTES + overhead_bytes(protocol.seal)),) * seats
             commitments = (_HASH,) * protocol.slots
             masked = MaskedVector(_HASH, packed, _HASH, _HASH, _HASH, commitments, _SIGNATURE, parcels)
             return header_bytes(masked) + packed
         case Oneshot() as protocol:
             cipher = shape_of(Pipeline(plan, size)).size
-            share = bytes(protocol.sharing(plan.largest_session, seats).share_bytes + SEAL_OVERHEAD_BYTES)
+            share = bytes(protocol.sharing(plan.largest_session, seats).share_bytes + overhead_bytes(protocol.seal))
             return header_bytes(Contribution(_HASH, cipher, _HASH, _HASH, _HASH, _SIGNATURE, (share,) * seats)) + cipher
         case _:
             raise ConfigError(f"{plan.protocol_name} has no helpers")
@@ -104,7 +105,8 @@ def served_cpu(plan: Plan, course: Course, size: int | Layout, traffic: int, uni
     if opened:
         coordinator += units.apply_s * length
     participants = wire + told * (units.verify_s * (1 + seats) + units.encode_s * length)
-    participants += vectors * (make + 2 * units.hash_s * packed + units.sign_s + (units.agree_s + units.seal_s) * seats)
+    sealing = units.agree_s + units.seal_s + units.encapsulate_s * (seal_of(plan) == "hybrid")
+    participants += vectors * (make + 2 * units.hash_s * packed + units.sign_s + sealing * seats)
     return coordinator, participants
 
 

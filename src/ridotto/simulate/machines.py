@@ -26,12 +26,14 @@ from ridotto.rounds.messages import Apply, Discard, Merge, NotTrained, Train, Tr
 from ridotto.rounds.noise import add_committee_noise
 from ridotto.rounds.plan import Risk
 from ridotto.rounds.policy import Policy
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.rounds.record import RoundRecord
 from ridotto.rounds.round import Attempt, CoordinatorRound, ParticipantRound
 from ridotto.rounds.vault import Vault
 from ridotto.secagg.committee.masks import sum_masks
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
-from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.committee_roles.seals import encapsulate_all, require_seal
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Settle
 from ridotto.secagg.oneshot.tasks import OpenCiphers
 from ridotto.secagg.protocols import PROTOCOLS
 from ridotto.secagg.session import Member
@@ -55,6 +57,7 @@ class MachineRounds:
     engine: trains. rng: all randomness of the simulation. faults: as `read_faults` returned them. kept: position ->
     what clients keep between rounds; written to. drop: a client whose training fails declines, as it would over a
     network; otherwise its error ends the simulation.
+    Raises ConfigError if the plan has seals for which something is not installed.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class MachineRounds:
         kept: dict[int, Vector],
         drop: bool,
     ) -> None:
+        require_seal(seal_of(vault.first_plan))
         self.now = 0.0
         self._vault = vault
         self._engine = engine
@@ -236,6 +240,8 @@ class _Work:
             case Merge() | Discard():
                 self._vault.close(task)
                 return None
+            case Encapsulate():
+                return encapsulate_all(task)
             case SumMasks():
                 return sum_masks(task, add_committee_noise)
             case Keep() if attachment is not None:

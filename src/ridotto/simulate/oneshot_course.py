@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ridotto.core.wire import Message
 from ridotto.crypto.lattice.packed_shamir import Sharing
-from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
 from ridotto.errors import RoundFailedError
 from ridotto.rounds.ciphers import shape_of
 from ridotto.rounds.pipeline import Pipeline
 from ridotto.rounds.plan import Plan
+from ridotto.rounds.protocol_settings import seal_of
 from ridotto.secagg.committee_roles.drawn import corrupt_seats
 from ridotto.secagg.committee_roles.messages import (
     Ack,
@@ -33,6 +33,7 @@ from ridotto.secagg.committee_roles.messages import (
     MemberKey,
     SeatVote,
 )
+from ridotto.secagg.committee_roles.seals import Seal, overhead_bytes, public_bytes
 from ridotto.secagg.oneshot.drawn import pack_of
 from ridotto.secagg.oneshot.messages import Contribution, Parcel, Parcels, Release
 from ridotto.secagg.oneshot.setup import OneshotFailure
@@ -57,10 +58,12 @@ class OneshotCourse:
 
     Arrays are by member of the session: told, in_sum, lost_before as in `costs.ModelledRound`, and who was still there
     to be told of the end. closed: steps that enough answered. up, down: bytes, and spoken: messages, the announcement
-    and the end of the round excluded. The rest is work: contributions made, keys of seats checked, parcels sealed and
-    opened, signatures of seats made, acknowledgements checked.
+    and the end of the round excluded. hybrid: whether parcels are sealed under ML-KEM as well. The rest is work:
+    contributions made, keys of seats checked, parcels sealed and opened, signatures of seats made, acknowledgements
+    checked.
     """
 
+    hybrid: bool
     told: Mask
     in_sum: Mask
     heard_end: Mask
@@ -104,6 +107,8 @@ def oneshot_cpu(course: OneshotCourse, pipeline: Pipeline, units: UnitCosts) -> 
     participants += course.made * (
         units.key_s + units.encrypt_s * shape.coefficients + (2 * units.hash_s + units.copy_s) * shape.size
     )
+    if course.hybrid:
+        participants += units.encapsulate_s * course.sealed + units.decapsulate_s * course.opened
     participants += (
         units.sign_s * (course.made + course.signed)
         + units.verify_s * (course.keys_checked + course.votes_checked)
@@ -130,6 +135,7 @@ def _session(plan: Plan, pipeline: Pipeline, stage: NDArray[np.int8], generator:
     closed = next((step for step in range(len(sent)) if answered[step] < needed[step]), len(sent))
     reached = range(min(closed, len(sent) - 1) + 1)
     course = OneshotCourse(
+        hybrid=seal_of(plan) == "hybrid",
         told=stage > 0,
         in_sum=made,
         heard_end=_still_there(stage, seated, len(reached)),
@@ -140,7 +146,7 @@ def _session(plan: Plan, pipeline: Pipeline, stage: NDArray[np.int8], generator:
             (plan.train_s if step == 1 else plan.phase_s) for step in reached if answered[step] < expected[step]
         ),
     )
-    _count_bytes(course, sent, (stage > 1, seated), shape_of(pipeline).size, sharing)
+    _count_bytes(course, sent, (stage > 1, seated), shape_of(pipeline).size, sharing, seal_of(plan))
     _count_work(course, answered, closed, sharing)
     return course
 
@@ -164,7 +170,7 @@ def _failure(closed: int, answered: list[int], needed: list[int]) -> str:
 
 
 def _count_bytes(
-    course: OneshotCourse, sent: list[Mask], who: tuple[Mask, Mask], vector: int, sharing: Sharing
+    course: OneshotCourse, sent: list[Mask], who: tuple[Mask, Mask], vector: int, sharing: Sharing, seal: Seal
 ) -> None:
     """Add up what was said, step by step, until one was not closed. who: is there for the book, has a seat."""
     there, seated = who
@@ -173,9 +179,9 @@ def _count_bytes(
     # The place of a member in its session, and of a seat in its committee: both are sorted by name.
     seat_excess = index_excess(np.cumsum(seated) - 1)
     excess, book = index_excess(np.arange(len(seated))), int(seat_excess[keys].sum())
-    share = sharing.share_bytes + SEAL_OVERHEAD_BYTES
+    share, public = sharing.share_bytes + overhead_bytes(seal), public_bytes(seal)
     ups = (
-        k * _bytes(MemberKey),
+        k * _bytes(MemberKey, 0, public),
         n * (_bytes(Contribution, k, share, vector) + vector),
         int(checked.sum()) * _bytes(Checked),
         int(acked.sum()) * _bytes(Ack),
@@ -184,7 +190,7 @@ def _count_bytes(
     heard = (int(there.sum()), int((keys & made).sum()), int(checked.sum()), int(acked.sum()))
     listed = int(excess[made].sum())
     downs = (
-        heard[0] * (_bytes(MemberBook, k) + book),
+        heard[0] * (_bytes(MemberBook, k, public) + book),
         heard[1] * (_bytes(Parcels, n, share) + listed),
         heard[2] * (_bytes(Included, n) + listed),
         heard[3] * (_bytes(Acks, int(acked.sum())) + int(seat_excess[acked].sum())),
@@ -208,11 +214,11 @@ def _count_work(course: OneshotCourse, answered: list[int], closed: int, sharing
 def _bytes(kind: type[Message], count: int = 0, share: int = 0, vector: int = 0) -> int:
     """Return the size of a message's header whose list has `count` elements, its indices zero.
 
-    share: bytes of a share, or of a sealed one. vector: of the attachment.
+    share: bytes of a share, or of a sealed one, or of a member's key. vector: of the attachment.
     """
     built: dict[type[Message], Callable[[], Message]] = {
-        MemberKey: lambda: MemberKey(_HASH, _HASH, _SIGNATURE),
-        MemberBook: lambda: MemberBook(_HASH, (MemberEntry(0, _HASH, _SIGNATURE),) * count),
+        MemberKey: lambda: MemberKey(_HASH, bytes(share), _SIGNATURE),
+        MemberBook: lambda: MemberBook(_HASH, (MemberEntry(0, bytes(share), _SIGNATURE),) * count),
         Contribution: lambda: Contribution(_HASH, vector, _HASH, _HASH, _HASH, _SIGNATURE, (bytes(share),) * count),
         Parcels: lambda: Parcels(_HASH, (Parcel(0, _HASH, _HASH, _SIGNATURE, bytes(share)),) * count),
         Checked: lambda: Checked(_HASH, ()),

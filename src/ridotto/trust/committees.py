@@ -20,6 +20,7 @@ from ridotto.secagg.committee import setup as committee_setup
 from ridotto.secagg.committee_roles.agreement import ack_statement, check_ack
 from ridotto.secagg.committee_roles.messages import LARGEST_COMMITTEE, PER_SEAT, Seat
 from ridotto.secagg.committee_roles.roster import Roster, strictly_sorted
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.oneshot import OneshotSetup
 from ridotto.secagg.oneshot import binding as oneshot_binding
 from ridotto.secagg.oneshot import drawn as oneshot_drawn
@@ -47,8 +48,23 @@ class _Members(Part, frozen=True):
         return Roster(tuple(Member(seat.name, seat.key) for seat in self.members), self.corrupt, self.pool, self.beacon)
 
 
-_COMMITTEE = msgspec.msgpack.Decoder(tuple[_Members, Annotated[tuple[Seat, ...], PER_SEAT], int, float])
-_ONESHOT = msgspec.msgpack.Decoder(tuple[_Members, int, int])
+class _CommitteeLayout(Part, frozen=True):
+    members: _Members
+    slots: Annotated[tuple[Seat, ...], PER_SEAT]
+    tail: int
+    sigma: float
+    seal: Seal = "x25519"
+
+
+class _OneshotLayout(Part, frozen=True):
+    members: _Members
+    pack: int
+    tail: int
+    seal: Seal = "x25519"
+
+
+_COMMITTEE = msgspec.msgpack.Decoder(_CommitteeLayout)
+_ONESHOT = msgspec.msgpack.Decoder(_OneshotLayout)
 
 
 @dataclass(frozen=True)
@@ -122,10 +138,10 @@ def check_drawn(receipt: SumReceipt, session: CommitteeSession) -> None:
 def _rule(protocol: str, layout: bytes) -> Rule:
     try:
         if protocol == "oneshot":
-            return _oneshot_rule(_ONESHOT.decode(layout)[0].roster())
+            return _oneshot_rule(_ONESHOT.decode(layout).members.roster())
         if protocol == "committee":
-            members, slots, _, _ = _COMMITTEE.decode(layout)
-            return _committee_rule(members.roster(), slots)
+            said = _COMMITTEE.decode(layout)
+            return _committee_rule(said.members.roster(), said.slots)
     except (msgspec.MsgspecError, PlanError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise _refuse(f"its committee is malformed: {error}") from error
     raise _refuse(f'protocol "{protocol}" has no committee that this version knows')

@@ -15,10 +15,11 @@ from ridotto.core.wire import digest
 from ridotto.crypto import seal
 from ridotto.crypto.seal import verify
 from ridotto.errors import RoundFailedError
-from ridotto.secagg.committee import CommitteeParticipant, participant
+from ridotto.secagg.committee import CommitteeParticipant
 from ridotto.secagg.committee.binding import RELEASE_CONTEXT, release_statement
 from ridotto.secagg.committee.coordinator import Disagreement
 from ridotto.secagg.committee.replicas import agreed_masks, settle_slots
+from ridotto.secagg.committee_roles import seals
 from tests.secagg.committee.attack import HONEST, other_masks, resigned
 from tests.secagg.committee.world import World, make_setup
 from tests.secagg.committee_roles.attack import assert_exact, changed, faults_of, lying, silent
@@ -66,7 +67,7 @@ def test_4_6_other_seeds_than_were_committed_to_are_dropped_by_name(
     calls = iter(range(6))
     with monkeypatch.context() as patch:
         other = lambda key, seed, said: seal.seal(key, b"o" * 32 if next(calls) in seats else seed, said)  # noqa: E731
-        patch.setattr(participant, "seal", other)
+        patch.setattr(seals, "seal", other)
         message = world.participant(2).receive("coordinator", book, 0.0)[0].message
     world.tamper = lying("MaskedVector", lambda e: dataclasses.replace(e, message=message), ("p002",))
     finish = world.run()

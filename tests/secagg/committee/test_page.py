@@ -28,6 +28,15 @@ def test_the_upload(length: int, megabytes: str) -> None:
     assert PAGE.count(f"{megabytes} MB") == 2
 
 
+@pytest.mark.parametrize(("length", "megabytes"), [(100_000, "0.41"), (1_000_000, "4.01")])
+def test_the_upload_with_hybrid_seals(length: int, megabytes: str) -> None:
+    parcel = bytes(make_setup(seal="hybrid").parcel_bytes)
+    message = MaskedVector(HASH, 4 * length, HASH, HASH, HASH, (HASH,) * 2, SIGNATURE, (parcel,) * 6)
+    assert f"{(len(CODEC.header(message)) + 4 * length) / 1e6:.2f}" == megabytes
+    assert f"{megabytes} MB" in PAGE
+    assert f"with hybrid seals {len(parcel):,} |" in PAGE
+
+
 def test_what_a_member_is_sent() -> None:
     parcels = tuple(SeedParcel(i, HASH, HASH, (HASH,) * 2, SIGNATURE, bytes(48)) for i in range(1000))
     assert f"{len(CODEC.header(SeedParcels(HASH, parcels))) / 1e6:.2f}" == "0.26"
@@ -56,6 +65,10 @@ def test_the_context() -> None:
     layout = [[members, 1, roster.pool, roster.beacon], list(setup.slots), setup.tail, 2.0]
     said = b"ridotto/1 committee\x00" + setup.sid + msgspec.msgpack.encode(layout)
     assert hashlib.sha256(said).digest() == setup.context
+    hybrid = make_setup(sigma=2.0, seal="hybrid")
+    said = b"ridotto/1 committee\x00" + hybrid.sid + msgspec.msgpack.encode([*layout, "hybrid"])
+    assert hashlib.sha256(said).digest() == hybrid.context
+    assert '[roster, slots, tail, sigma, "hybrid"]' in PAGE
     assert '"ridotto/1 committee" 00 || sid || MessagePack [roster, slots, tail, sigma]' in PAGE
 
 

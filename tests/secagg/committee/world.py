@@ -12,6 +12,7 @@ from ridotto.secagg.committee.messages import MASK_MESSAGES
 from ridotto.secagg.committee.setup import deal
 from ridotto.secagg.committee.tasks import Keep, SumMasks, Unmask
 from ridotto.secagg.committee_roles.choice import choose
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.session import Timeouts
 from tests.secagg.committee_roles.world import (
     SeatedWorld,
@@ -31,11 +32,12 @@ def make_setup(
     corrupt: int = 1,
     sigma: float = 0.0,
     beacon: bytes = b"b" * 32,
+    seal: Seal = "x25519",
     **changes: object,
 ) -> CommitteeSetup:
     session = make_session("committee", count, **changes)
     roster = choose(make_pool(slots * replicas), beacon, slots * replicas, corrupt)
-    return CommitteeSetup(session, roster, deal(roster, slots), lanes_in(session).size, sigma)
+    return CommitteeSetup(session, roster, deal(roster, slots), lanes_in(session).size, sigma, seal)
 
 
 @dataclass

@@ -16,8 +16,9 @@ from ridotto.core.machine import COORDINATOR, Buffer, Envelope, Finish, Machine,
 from ridotto.core.rng import Rng, insecure_seeded_rng
 from ridotto.core.wire import Codec, Message
 from ridotto.crypto.seal import IdentityKey
+from ridotto.secagg.committee_roles.seals import encapsulate_all
 from ridotto.secagg.committee_roles.setup import SeatedSetup
-from ridotto.secagg.committee_roles.tasks import Settle
+from ridotto.secagg.committee_roles.tasks import Encapsulate, Encapsulated, Settle
 from ridotto.secagg.lanes import Lanes
 from ridotto.secagg.session import Member, Session
 from ridotto.secagg.tasks import Fold
@@ -82,6 +83,7 @@ class SeatedWorld(ABC):
     swap: dict[str, Machine] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
     settled: list[Settle] = field(default_factory=list)
+    drawn: dict[str, Encapsulated] = field(default_factory=dict)
 
     messages: ClassVar[tuple[type[Message], ...]]
     delivery: ClassVar[str]
@@ -165,4 +167,6 @@ class SeatedWorld(ABC):
                 self.settled.append(task)
                 self.sum.settle(task)
                 return None
+            case Encapsulate():
+                return self.drawn.setdefault(owner, encapsulate_all(task))
         return self.perform(task, attachment)

@@ -8,6 +8,7 @@ from ridotto.core.machine import Buffer
 from ridotto.core.wire import Message
 from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.secagg.committee_roles.choice import choose
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.oneshot import OneshotCoordinator, OneshotMember, OneshotParticipant, OneshotSetup
 from ridotto.secagg.oneshot.ciphersum import SessionSum
 from ridotto.secagg.oneshot.messages import ONESHOT_MESSAGES
@@ -17,11 +18,18 @@ from tests.secagg.committee_roles.world import SeatedWorld, identity, lanes_in, 
 
 
 def make_setup(
-    count: int = 5, *, committee: int = 7, corrupt: int = 2, pack: int = 2, beacon: bytes = b"b" * 32, **changes: object
+    count: int = 5,
+    *,
+    committee: int = 7,
+    corrupt: int = 2,
+    pack: int = 2,
+    beacon: bytes = b"b" * 32,
+    seal: Seal = "x25519",
+    **changes: object,
 ) -> OneshotSetup:
     session = make_session("oneshot", count, **changes)
     roster = choose(make_pool(committee), beacon, committee, corrupt)
-    return OneshotSetup(session, roster, pack, lanes_in(session).size)
+    return OneshotSetup(session, roster, pack, lanes_in(session).size, seal)
 
 
 @dataclass

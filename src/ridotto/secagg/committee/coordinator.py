@@ -67,6 +67,8 @@ class CommitteeCoordinator(SeatedCoordinator):
             raise PeerProtocolError(name, f"its vector has {message.size} bytes, expected {setup.size}")
         if len(message.parcels) != len(self._book.entries) or len(message.commitments) != setup.count:
             raise PeerProtocolError(name, f"it did not seal {len(self._book.entries)} seeds of {setup.count} slots")
+        if any(len(parcel) != setup.parcel_bytes for parcel in message.parcels):
+            raise PeerProtocolError(name, f"a parcel of it has not {setup.parcel_bytes} bytes")
         self._check_new(name, message.book, message.public, message.digest, "vector")
         statement = contribution_statement(
             setup.context, message.book, participant, message.public, message.digest, message.commitments

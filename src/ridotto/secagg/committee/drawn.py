@@ -19,7 +19,7 @@ from ridotto.secagg.session import CommitteeSession, Session, Timeouts
 def _setup_of(session: CommitteeSession) -> CommitteeSetup:
     roster = drawn_roster(session)
     # One slot more than may be corrupt: whoever they are, one slot has none of them. All other seats are replicas.
-    return CommitteeSetup(session, roster, deal(roster, roster.corrupt + 1), session.tail, session.sigma)
+    return CommitteeSetup(session, roster, deal(roster, roster.corrupt + 1), session.tail, session.sigma, session.seal)
 
 
 def setup_of(session: Session) -> CommitteeSetup:

@@ -7,15 +7,16 @@ from typing import Annotated
 import msgspec
 
 from ridotto.core.wire import Attached, Bytes32, Message, Part, Signature
+from ridotto.crypto.kem import KEM_CIPHERTEXT_BYTES
 from ridotto.crypto.prg import SEED_BYTES
 from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
 from ridotto.secagg.committee_roles.messages import COMMITTEE_MESSAGES, PER_SEAT
 from ridotto.secagg.messages import PER_MEMBER, Index
 
-PARCEL_BYTES = SEED_BYTES + SEAL_OVERHEAD_BYTES
+SMALLEST_PARCEL = SEED_BYTES + SEAL_OVERHEAD_BYTES
 
-Sealed = Annotated[bytes, msgspec.Meta(min_length=PARCEL_BYTES, max_length=PARCEL_BYTES)]
-"""A seed and a tag, sealed for one member."""
+Sealed = Annotated[bytes, msgspec.Meta(min_length=SMALLEST_PARCEL, max_length=SMALLEST_PARCEL + KEM_CIPHERTEXT_BYTES)]
+"""A seed and a tag, sealed for one member; before them an ML-KEM ciphertext, where the session says so."""
 
 Commitments = Annotated[tuple[Bytes32, ...], PER_SEAT]
 """One hash for each slot's seed."""

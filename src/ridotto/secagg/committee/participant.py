@@ -10,7 +10,7 @@ from ridotto.core.packing import pack
 from ridotto.core.rng import SEED_BYTES, Rng, SecretRng
 from ridotto.core.wire import digest
 from ridotto.crypto.prg import Mask, add_masks
-from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.crypto.seal import ExchangeKey, IdentityKey
 from ridotto.errors import PeerProtocolError
 from ridotto.secagg.committee.binding import (
     CONTRIBUTION_CONTEXT,
@@ -24,7 +24,7 @@ from ridotto.secagg.committee.messages import MaskedVector
 from ridotto.secagg.committee.replicas import check_replicas
 from ridotto.secagg.committee.setup import CommitteeSetup, deal
 from ridotto.secagg.committee_roles.messages import MemberBook
-from ridotto.secagg.committee_roles.participant import SeatedParticipant
+from ridotto.secagg.committee_roles.participant import Drawn, SeatedParticipant
 from ridotto.secagg.session import Member
 
 
@@ -54,12 +54,14 @@ class CommitteeParticipant(SeatedParticipant):
             raise PeerProtocolError(COORDINATOR, "its slots are not those that were agreed on")
         self._setup = setup
 
-    def _contribute(self, book: MemberBook, root: bytes, vector: IntVector, rng: SecretRng) -> Send:
+    def _check_members(self, book: MemberBook) -> None:
+        check_replicas(self._setup, book)
+
+    def _contribute(self, book: MemberBook, root: bytes, vector: IntVector, rng: SecretRng, drawn: Drawn) -> Send:
         setup, exchange = self._setup, ExchangeKey.generate(rng)
-        check_replicas(setup, book)
         seeds = [rng.bytes(SEED_BYTES) for _ in range(setup.count)]
         # Everything that a book may be refused for comes before the vector is touched.
-        keys = [self._key(exchange, root, entry) for entry in book.entries]
+        seals = self._seals(exchange, book, root, drawn)
         add_masks(vector, [Mask(seed, 1) for seed in seeds], setup.context, MASK_LABEL)
         reduce(vector, setup.session.bits)
         packed = pack(vector, setup.session.bits)
@@ -75,8 +77,8 @@ class CommitteeParticipant(SeatedParticipant):
             commitments=commitments,
             signature=self._identity.sign(CONTRIBUTION_CONTEXT, statement),
             parcels=tuple(
-                seal(key, seeds[setup.slots[entry.seat]], fingerprint)
-                for key, entry in zip(keys, book.entries, strict=True)
+                one.seal(seeds[setup.slots[entry.seat]], fingerprint)
+                for one, entry in zip(seals, book.entries, strict=True)
             ),
         )
         return Send(COORDINATOR, message, packed)

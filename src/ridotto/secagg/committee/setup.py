@@ -12,12 +12,15 @@ import msgspec
 
 from ridotto.core.packing import packed_size
 from ridotto.core.wire import digest
+from ridotto.crypto.prg import SEED_BYTES
 from ridotto.errors import PlanError
 from ridotto.secagg.committee_roles.roster import Roster, check_apart
+from ridotto.secagg.committee_roles.seals import Seal, overhead_bytes
 from ridotto.secagg.session import LARGEST_SIGMA, Session, session_id
 
 CONTEXT_DOMAIN = b"ridotto/1 committee\x00"
-"""Names the algorithms: X25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, Ed25519, SHA-256, Merkle trees of RFC 6962."""
+"""Names the algorithms: X25519, HKDF-SHA256, AES-128-GCM, AES-128-CTR, Ed25519, SHA-256, Merkle trees of RFC 6962; with
+another seal than "x25519", the layout names that."""
 
 LEAST_HONEST = 2
 """A sum over one honest contribution is that contribution."""
@@ -53,7 +56,8 @@ class CommitteeSetup:
     slots: the slot of every seat, from 0. Every participant masks its vector once for each slot; the seats of one slot
     are replicas, who hold the same seeds. tail: the last so many elements of a vector get no noise (check lanes and
     values). sigma: standard deviation of the noise that the honest slots add to the sum together, in units of the
-    elements; 0 for none. Whether the sum with it fits its ring is the caller's to plan.
+    elements; 0 for none. Whether the sum with it fits its ring is the caller's to plan. seal: what keys of parcels are
+    derived from.
     Raises PlanError if not every slot has a seat, so many may be corrupt that one could sit in every slot, the minimum
     is not above the session's corrupt by two, or somebody is participant and member at once.
     """
@@ -63,6 +67,7 @@ class CommitteeSetup:
     slots: tuple[int, ...]
     tail: int
     sigma: float = 0.0
+    seal: Seal = "x25519"
 
     def __post_init__(self) -> None:
         check_apart(self.session, self.roster)
@@ -116,6 +121,11 @@ class CommitteeSetup:
         """Return the bytes of a packed vector."""
         return packed_size(self.session.length, self.session.bits)
 
+    @property
+    def parcel_bytes(self) -> int:
+        """Return the bytes of a seed, sealed."""
+        return SEED_BYTES + overhead_bytes(self.seal)
+
     @cached_property
     def sid(self) -> bytes:
         """Return the session's id, which every message bears."""
@@ -124,7 +134,8 @@ class CommitteeSetup:
     @cached_property
     def layout(self) -> bytes:
         """Return the encoding of everything that the session does not say itself."""
-        return msgspec.msgpack.encode((self.roster, self.slots, self.tail, float(self.sigma)))
+        said = (self.roster, self.slots, self.tail, float(self.sigma))
+        return msgspec.msgpack.encode(said if self.seal == "x25519" else (*said, self.seal))
 
     @cached_property
     def context(self) -> bytes:

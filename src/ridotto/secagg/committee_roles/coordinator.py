@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ridotto.core.machine import SELF, Do, Effect, Finish, Publish, Send, Wake
 from ridotto.core.wire import Attached, Message
-from ridotto.crypto.seal import ExchangeKey
+from ridotto.crypto.seal import KEY_BYTES, ExchangeKey
 from ridotto.errors import LocalProtocolError, PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.committee_roles.agreement import Equivocation, ack_statement, check_ack, set_root
 from ridotto.secagg.committee_roles.complaints import Verdict
@@ -165,8 +165,9 @@ class SeatedCoordinator(ABC):
 
     def _check_member_key(self, name: str, seat: int, message: MemberKey) -> None:
         setup = self._seated
-        check_key(setup.roster, setup.context, MemberEntry(seat, message.public, message.signature), name)
-        self._probe(name, message.public)
+        entry = MemberEntry(seat, message.public, message.signature)
+        check_key(setup.roster, setup.context, setup.seal, entry, name)
+        self._probe(name, message.public[-KEY_BYTES:])
         if any(isinstance(kept, MemberKey) and kept.public == message.public for kept in self._steps.kept.values()):
             raise PeerProtocolError(name, "its key is another member's")
 

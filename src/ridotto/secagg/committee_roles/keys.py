@@ -11,6 +11,8 @@ from ridotto.errors import PeerProtocolError, ProtocolError
 from ridotto.secagg.binding import number
 from ridotto.secagg.committee_roles.messages import MemberBook, MemberEntry, MemberKey
 from ridotto.secagg.committee_roles.roster import Roster, strictly_sorted
+from ridotto.secagg.committee_roles.seals import Seal, check_public
+from ridotto.secagg.committee_roles.setup import SeatedSetup
 
 KEY_CONTEXT = "committee key"
 
@@ -25,29 +27,33 @@ def signed_key(identity: IdentityKey, sid: bytes, context: bytes, seat: int, pub
     return MemberKey(sid, public, identity.sign(KEY_CONTEXT, key_statement(context, seat, public)))
 
 
-def check_key(roster: Roster, context: bytes, entry: MemberEntry, peer: str) -> None:
-    """Return if this key is signed by the identity of its seat.
+def check_key(roster: Roster, context: bytes, kind: Seal, entry: MemberEntry, peer: str) -> None:
+    """Return if this key is one of its kind, and signed by the identity of its seat.
 
     peer: who showed it. Raises PeerProtocolError if not.
     """
     member = roster.members[entry.seat]
+    try:
+        check_public(kind, entry.public)
+    except ProtocolError as error:
+        raise PeerProtocolError(peer, f"the key of {member.name} is unusable: {error}") from error
     try:
         verify(member.key, KEY_CONTEXT, key_statement(context, entry.seat, entry.public), entry.signature)
     except ProtocolError as error:
         raise PeerProtocolError(peer, f"the key of {member.name} bears no valid signature") from error
 
 
-def check_book(roster: Roster, context: bytes, book: MemberBook, least: int) -> None:
-    """Return if a book names at least `least` members, sorted, with distinct keys of their own making.
+def check_book(setup: SeatedSetup, book: MemberBook) -> None:
+    """Return if a book names as many members as are needed, sorted, with distinct keys of their own making.
 
     Raises PeerProtocolError, blaming the coordinator, if not.
     """
-    _check_book(roster, context, book, least)
+    _check_book(setup.roster, setup.context, setup.seal, book, setup.needed)
 
 
 # A simulation has many participants in one process, who are all shown the same book. Refusals are not remembered.
 @lru_cache(maxsize=8)
-def _check_book(roster: Roster, context: bytes, book: MemberBook, least: int) -> None:
+def _check_book(roster: Roster, context: bytes, kind: Seal, book: MemberBook, least: int) -> None:
     if not strictly_sorted((entry.seat for entry in book.entries), len(roster.members)):
         raise PeerProtocolError(COORDINATOR, "its book of members is not a sorted list of the committee's seats")
     if len(book.entries) < least:
@@ -55,7 +61,7 @@ def _check_book(roster: Roster, context: bytes, book: MemberBook, least: int) ->
     if len({entry.public for entry in book.entries}) != len(book.entries):
         raise PeerProtocolError(COORDINATOR, "its book shows one key twice")
     for entry in book.entries:
-        check_key(roster, context, entry, COORDINATOR)
+        check_key(roster, context, kind, entry, COORDINATOR)
 
 
 def forget_checks() -> None:

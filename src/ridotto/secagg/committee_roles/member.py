@@ -18,13 +18,14 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from ridotto.core.machine import COORDINATOR, Effect, Send
 from ridotto.core.rng import Rng
 from ridotto.core.wire import Message
-from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES, ExchangeKey, IdentityKey, open_sealed, verify
+from ridotto.crypto.seal import IdentityKey, verify
 from ridotto.errors import PeerProtocolError, ProtocolError
 from ridotto.secagg.committee_roles.agreement import ack_statement, set_root, sign_ack
-from ridotto.secagg.committee_roles.binding import PARCEL_KEY_BYTES, parcel_info
+from ridotto.secagg.committee_roles.binding import parcel_info
 from ridotto.secagg.committee_roles.keys import book_root, check_book, signed_key
 from ridotto.secagg.committee_roles.messages import Acks, Checked, Included, MemberBook
 from ridotto.secagg.committee_roles.roster import seat_of, strictly_sorted
+from ridotto.secagg.committee_roles.seals import MemberSecret, Purpose, overhead_bytes
 from ridotto.secagg.committee_roles.setup import SeatedSetup
 
 SIGNATURES_KEPT = 2048
@@ -82,8 +83,8 @@ class SeatedMember(ABC, Generic[ParcelT]):
         self._seated = setup
         self._seat = seat_of(setup.roster, me)
         self._identity = identity
-        self._exchange: ExchangeKey | None = ExchangeKey.generate(rng)
-        self._sealed_bytes = secret_bytes + SEAL_OVERHEAD_BYTES
+        self._keys: MemberSecret | None = MemberSecret(setup.seal, rng)
+        self._sealed_bytes = secret_bytes + overhead_bytes(setup.seal)
         self._next: type[Message] | None = MemberBook
         self._book = b""
         self._root = b""
@@ -118,12 +119,10 @@ class SeatedMember(ABC, Generic[ParcelT]):
 
     def start(self, now: float) -> list[Effect]:
         """Advertise a signed key."""
-        if self._exchange is None:
+        if self._keys is None:
             return []
         setup = self._seated
-        return [
-            Send(COORDINATOR, signed_key(self._identity, setup.sid, setup.context, self._seat, self._exchange.public))
-        ]
+        return [Send(COORDINATOR, signed_key(self._identity, setup.sid, setup.context, self._seat, self._keys.public))]
 
     def receive(self, sender: str, message: Message, now: float) -> list[Effect]:
         """Take the coordinator's next message; each comes once and in order.
@@ -155,10 +154,10 @@ class SeatedMember(ABC, Generic[ParcelT]):
 
     def _take_book(self, message: MemberBook) -> list[Effect]:
         setup = self._seated
-        check_book(setup.roster, setup.context, message, setup.needed)
+        check_book(setup, message)
         self._check_members(message)
         own = [entry for entry in message.entries if entry.seat == self._seat]
-        if not own or self._exchange is None or own[0].public != self._exchange.public:
+        if not own or self._keys is None or own[0].public != self._keys.public:
             raise _refuse("its book does not show my key")
         self._book = book_root(setup.context, message)
         self._next = self.delivery
@@ -182,7 +181,7 @@ class SeatedMember(ABC, Generic[ParcelT]):
             else:
                 self._secrets[parcel.participant], self._digests[parcel.participant] = secret, parcel.digest
         # What one session's key was for is done: from here on nothing of it can be opened again.
-        self._exchange = None
+        self._keys = None
         self._next = Included
         return [Send(COORDINATOR, Checked(self._seated.sid, tuple(bad)))]
 
@@ -196,12 +195,12 @@ class SeatedMember(ABC, Generic[ParcelT]):
 
     def _open(self, parcel: ParcelT) -> bytes | None:
         """Return a parcel's secret, or None if it does not open or holds none."""
-        if self._exchange is None or len(parcel.sealed) != self._sealed_bytes:
+        if self._keys is None or len(parcel.sealed) != self._sealed_bytes:
             return None
         info = parcel_info(self._book, parcel.participant, self._seat)
         try:
-            key = self._exchange.agree(parcel.public, self._seated.context, self.label, info, PARCEL_KEY_BYTES)
-            secret = open_sealed(key, parcel.sealed, parcel.digest)
+            purpose = Purpose(self._seated.context, self.label, info, parcel.public)
+            secret = self._keys.open(purpose, parcel.sealed, parcel.digest)
             self._check_secret(parcel, secret)
         except ProtocolError:
             return None

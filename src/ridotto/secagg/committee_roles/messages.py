@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 
 from ridotto.core.wire import Bytes32, Message, Part, Signature
+from ridotto.crypto.kem import KEM_PUBLIC_BYTES
+from ridotto.crypto.seal import KEY_BYTES
 from ridotto.secagg.messages import PER_MEMBER, Index
 
 LARGEST_COMMITTEE = 1024
@@ -18,11 +20,18 @@ PER_SEAT = msgspec.Meta(max_length=LARGEST_COMMITTEE)
 """Limits a list that has at most one element per committee member."""
 
 
+MemberPublic = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEM_PUBLIC_BYTES + KEY_BYTES)]
+"""A member's public key; the session says of which size (`seals.public_bytes`)."""
+
+
 class MemberKey(Message, frozen=True):
-    """Member: advertise this session's X25519 key, signed with the identity key."""
+    """Member: advertise this session's key, signed with the identity key.
+
+    public: X25519, or ML-KEM-768 || X25519, as the session's `seal` says.
+    """
 
     sid: Bytes32
-    public: Bytes32
+    public: MemberPublic
     signature: Signature
 
 
@@ -30,7 +39,7 @@ class MemberEntry(Part, frozen=True):
     """Repeat one member's signed key."""
 
     seat: Seat
-    public: Bytes32
+    public: MemberPublic
     signature: Signature
 
 

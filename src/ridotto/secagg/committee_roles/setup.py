@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ridotto.secagg.committee_roles.roster import Roster
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.session import Session
 
 
@@ -18,6 +19,10 @@ class SeatedSetup(Protocol):
     @property
     def roster(self) -> Roster:
         """Return the committee."""
+
+    @property
+    def seal(self) -> Seal:
+        """Return what keys of parcels are derived from."""
 
     @property
     def sid(self) -> bytes:

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from ridotto.core.machine import Do, Effect
 from ridotto.core.wire import Message, digest
 from ridotto.crypto.lattice.packed_shamir import parse_share
-from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES, verify
+from ridotto.crypto.seal import verify
 from ridotto.errors import PeerProtocolError, ProtocolError, RoundFailedError
 from ridotto.secagg.committee_roles.complaints import Verdict, settle
 from ridotto.secagg.committee_roles.coordinator import SeatedCoordinator
 from ridotto.secagg.committee_roles.evidence import SignedRelease
+from ridotto.secagg.committee_roles.seals import overhead_bytes
 from ridotto.secagg.oneshot.binding import (
     CONTRIBUTION_CONTEXT,
     RELEASE_CONTEXT,
@@ -29,7 +30,8 @@ from ridotto.secagg.tasks import Opened
 class OneshotCoordinator(SeatedCoordinator):
     """Collect ciphertexts and shares of their keys, and open their sum with the sum of the keys.
 
-    Keeps the sealed shares of all participants until the members have them: 51 kB each for a committee of 64.
+    Keeps the sealed shares of all participants until the members have them: 51 kB each for a committee of 64, 121 kB
+    where they are sealed under ML-KEM as well.
     """
 
     protocol = "oneshot"
@@ -56,7 +58,7 @@ class OneshotCoordinator(SeatedCoordinator):
         # Sizes first: nothing of a wrong size is looked at, or given memory.
         if message.size != setup.shape.size:
             raise PeerProtocolError(name, f"its ciphertext has {message.size} bytes, expected {setup.shape.size}")
-        size = setup.sharing.share_bytes + SEAL_OVERHEAD_BYTES
+        size = setup.sharing.share_bytes + overhead_bytes(setup.seal)
         if len(message.parcels) != len(self._book.entries) or any(len(sealed) != size for sealed in message.parcels):
             raise PeerProtocolError(name, f"it did not seal {len(self._book.entries)} parcels of {size} bytes")
         self._check_new(name, message.book, message.public, message.digest, "ciphertext")

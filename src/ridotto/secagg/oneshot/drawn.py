@@ -27,7 +27,7 @@ def pack_of(committee: int, corrupt: int) -> int:
 @lru_cache(maxsize=256)
 def _setup_of(session: CommitteeSession) -> OneshotSetup:
     roster = drawn_roster(session)
-    return OneshotSetup(session, roster, pack_of(len(roster.members), roster.corrupt), session.tail)
+    return OneshotSetup(session, roster, pack_of(len(roster.members), roster.corrupt), session.tail, session.seal)
 
 
 def setup_of(session: Session) -> OneshotSetup:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ridotto.core.wire import Attached, Bytes32, Message, Part, Signature
+from ridotto.crypto.kem import KEM_CIPHERTEXT_BYTES
 from ridotto.secagg.committee_roles.messages import COMMITTEE_MESSAGES, PER_SEAT
 from ridotto.secagg.messages import PER_MEMBER, Index
 
@@ -15,8 +16,8 @@ LARGEST_SHARE = 4 * 4096
 
 Share = Annotated[bytes, msgspec.Meta(min_length=4, max_length=LARGEST_SHARE)]
 
-Sealed = Annotated[bytes, msgspec.Meta(min_length=20, max_length=LARGEST_SHARE + 16)]
-"""A share and a tag, sealed for one member."""
+Sealed = Annotated[bytes, msgspec.Meta(min_length=20, max_length=LARGEST_SHARE + 16 + KEM_CIPHERTEXT_BYTES)]
+"""A share and a tag, sealed for one member; before them an ML-KEM ciphertext, where the session says so."""
 
 
 class Contribution(Attached, frozen=True):

@@ -12,9 +12,9 @@ from ridotto.crypto.lattice.kahe import encrypt, generate_key
 from ridotto.crypto.lattice.loops import LOOPS, Loops
 from ridotto.crypto.lattice.packed_shamir import share_key
 from ridotto.crypto.lattice.samplers import public_elements
-from ridotto.crypto.seal import ExchangeKey, IdentityKey, seal
+from ridotto.crypto.seal import ExchangeKey, IdentityKey
 from ridotto.secagg.committee_roles.messages import MemberBook
-from ridotto.secagg.committee_roles.participant import SeatedParticipant
+from ridotto.secagg.committee_roles.participant import Drawn, SeatedParticipant
 from ridotto.secagg.oneshot.binding import CONTRIBUTION_CONTEXT, PARCEL_LABEL, contribution_statement
 from ridotto.secagg.oneshot.messages import Contribution
 from ridotto.secagg.oneshot.setup import OneshotSetup
@@ -44,9 +44,13 @@ class OneshotParticipant(SeatedParticipant):
         self._setup = setup
         self._loops = loops
 
-    def _contribute(self, book: MemberBook, root: bytes, vector: IntVector, rng: SecretRng) -> Send:
+    def _check_members(self, book: MemberBook) -> None:
+        """Take any book that is long enough."""
+
+    def _contribute(self, book: MemberBook, root: bytes, vector: IntVector, rng: SecretRng, drawn: Drawn) -> Send:
         setup = self._setup
         seed, share_seed, exchange = rng.bytes(SEED_BYTES), rng.bytes(SEED_BYTES), ExchangeKey.generate(rng)
+        seals = self._seals(exchange, book, root, drawn)
         key, public = generate_key(seed), public_elements(setup.context, setup.shape.elements)
         ciphertext = encrypt(vector, key, seed, public, setup.shape, self._loops)
         fingerprint = digest(ciphertext)
@@ -60,7 +64,7 @@ class OneshotParticipant(SeatedParticipant):
             public=exchange.public,
             signature=self._identity.sign(CONTRIBUTION_CONTEXT, statement),
             parcels=tuple(
-                seal(self._key(exchange, root, entry), shares[entry.seat], fingerprint) for entry in book.entries
+                one.seal(shares[entry.seat], fingerprint) for one, entry in zip(seals, book.entries, strict=True)
             ),
         )
         return Send(COORDINATOR, message, ciphertext)

@@ -13,11 +13,12 @@ from ridotto.crypto.lattice.fields import Shape
 from ridotto.crypto.lattice.packed_shamir import Sharing
 from ridotto.errors import PlanError
 from ridotto.secagg.committee_roles.roster import Roster, check_apart
+from ridotto.secagg.committee_roles.seals import Seal
 from ridotto.secagg.session import Session, session_id
 
 CONTEXT_DOMAIN = b"ridotto/1 oneshot R96\x00"
 """Names the algorithms: parameter set R96 of `crypto.lattice`, packed Shamir mod 2^31 - 1, X25519, HKDF-SHA256,
-AES-128-GCM, Ed25519, SHA-256, Merkle trees of RFC 6962."""
+AES-128-GCM, Ed25519, SHA-256, Merkle trees of RFC 6962; with another seal than "x25519", the layout names that."""
 
 LEAST_HONEST = 2
 """An opened sum says something about its keys and noises; with two honest contributions the parameters allow for it."""
@@ -39,7 +40,8 @@ class OneshotSetup:
 
     session: its bits are the width of an element of the sum: signed sums of entries must fit it. roster: the committee.
     pack: rho, secrets of the key in one polynomial; t + rho releases open a sum. tail: the last so many elements of a
-    vector are not negative (check lanes and values); their sums may use all bits.
+    vector are not negative (check lanes and values); their sums may use all bits. seal: what keys of parcels are
+    derived from.
     Raises PlanError if the minimum is not above the corrupt by two, the committee can't hold the key, or somebody is
     participant and member at once.
     """
@@ -48,6 +50,7 @@ class OneshotSetup:
     roster: Roster
     pack: int
     tail: int
+    seal: Seal = "x25519"
 
     def __post_init__(self) -> None:
         check_apart(self.session, self.roster)
@@ -77,7 +80,8 @@ class OneshotSetup:
     @cached_property
     def layout(self) -> bytes:
         """Return the encoding of everything that the session does not say itself."""
-        return msgspec.msgpack.encode((self.roster, self.pack, self.tail))
+        said = (self.roster, self.pack, self.tail)
+        return msgspec.msgpack.encode(said if self.seal == "x25519" else (*said, self.seal))
 
     @cached_property
     def context(self) -> bytes:
