@@ -81,7 +81,7 @@ class Remembering(Mini):
         for effect in effects:
             message = getattr(effect, "message", None)
             if isinstance(message, Attached):
-                self.sent[attempt] = message.digest
+                self.sent[attempt] = message.contribution
         if machine._announce is not None:
             self.shown[attempt] = machine._announce.session
         return await super()._carry_out(attempt, machine, effects)
@@ -246,7 +246,7 @@ class Honest(Scene):
         for effect in effects:
             message = getattr(effect, "message", None)
             if isinstance(message, Attached):
-                self.digests[name] = message.digest
+                self.digests[name] = message.contribution
         if name in NAMES and machine._announce is not None:
             self.sessions[name] = machine._announce.session
         super()._carry_out(name, machine, effects)

@@ -38,7 +38,7 @@ def test_everybody_in_the_set_can_check_that_it_is(participant: int) -> None:
     """From what it sent itself, the session it was shown, a published receipt and its proof."""
     name = SESSION.members[participant].name
     sent = next(one for one in CLOSED[0].world.said("MaskedVector") if one.sender == name)
-    found = check_inclusion(RECEIPT, SESSION, name, digest(sent.attachment), proof_of(participant))
+    found = check_inclusion(RECEIPT, SESSION, name, sent.message.contribution, proof_of(participant))
     assert found == RECEIPT.sums[0]
 
 

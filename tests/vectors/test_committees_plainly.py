@@ -139,7 +139,8 @@ def test_every_signature_of_the_session(file: dict[str, Any]) -> None:
         statement = book + plain.be32(int(sender[1:])) + public + digest + commitments
         plain.check_signature(known[sender], f"{protocol} contribution", context + statement, rest[-2])
         assert seen == book
-        contributed[int(sender[1:])] = digest
+        whole = plain.sha256(b"committee vector\x00", digest, commitments) if commitments else digest
+        contributed[int(sender[1:])] = whole
     root = plain.merkle_root([plain.be32(one) + contributed[one] for one in sorted(contributed)])
     for sender, _, (_, acknowledged, signature), _ in said(file, "Ack"):
         assert acknowledged == root

@@ -72,6 +72,11 @@ class Attached(Message, frozen=True, tag=True):
     digest: Bytes32
     size: Count
 
+    @property
+    def contribution(self) -> bytes:
+        """Return what stands for this message in the set of a sum, 32 bytes: the digest, unless it says otherwise."""
+        return self.digest
+
 
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """Return SHA-256 of `data`, 32 bytes."""

@@ -71,7 +71,7 @@ class Notes:
             return
         # Seats on a committee send vectors too, which are no contributions.
         if type(message) not in sum_protocol(self._session.protocol).of_members:
-            self._contribution = message.digest
+            self._contribution = message.contribution
 
     def end(self, attempt: int) -> None:
         """Hand the note over, if anything was sent, and follow the next attempt."""

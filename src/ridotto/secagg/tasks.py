@@ -16,7 +16,10 @@ COUNT_LIMIT = 2**48
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Add the attachment of the message just received to the sum of session `sid`, and forget it."""
+    """Add the attachment of the message just received to the sum of session `sid`, and forget it.
+
+    digest: of the contribution, as it stands in the session's set.
+    """
 
     sid: bytes
     sender: str

@@ -25,7 +25,7 @@ from tests.secagg.committee_roles.world import identity
 
 SETS = ((0, 1, 2, 3, 4), (0, 1, 2, 3), (1, 2, 3, 4))
 BOOK = book_root(HONEST.setup.context, HONEST.said("MemberBook")[0].message)
-DIGESTS = {parcel.participant: parcel.digest for parcel in HONEST.said("SeedParcels")[0].message.parcels}
+DIGESTS = {parcel.participant: parcel.contribution for parcel in HONEST.said("SeedParcels")[0].message.parcels}
 ROOTS = {shown: set_root({index: DIGESTS[index] for index in shown}) for shown in SETS}
 
 

@@ -8,14 +8,29 @@ import numpy as np
 import pytest
 
 from ridotto.core.fixedpoint import IntVector
-from ridotto.errors import LocalProtocolError
+from ridotto.core.machine import COORDINATOR
+from ridotto.core.rng import insecure_seeded_rng
+from ridotto.core.wire import Message, digest
+from ridotto.crypto.seal import ExchangeKey, seal
+from ridotto.errors import LocalProtocolError, PeerProtocolError
 from ridotto.privacy.noise.discrete_gaussian import DiscreteGaussian
 from ridotto.privacy.noise.words import Words
+from ridotto.secagg.committee.binding import (
+    CONTRIBUTION_CONTEXT,
+    PARCEL_KEY_BYTES,
+    PARCEL_LABEL,
+    commit_seed,
+    contribution_statement,
+    parcel_info,
+)
 from ridotto.secagg.committee.masks import sum_masks
+from ridotto.secagg.committee.messages import SeedParcel, SeedParcels
 from ridotto.secagg.committee.tasks import SlotNoise, SumMasks
+from ridotto.secagg.committee_roles.keys import book_root
+from ridotto.secagg.committee_roles.messages import Acks, Included, SeatVote
 from tests.secagg.committee.world import World, make_setup
 from tests.secagg.committee_roles.attack import faults_of, silent
-from tests.secagg.committee_roles.world import lanes_of
+from tests.secagg.committee_roles.world import identity, lanes_of
 
 SIGMA = 50.0
 ENTRIES = 20_000
@@ -94,3 +109,48 @@ def test_a_driver_without_a_source_of_noise_refuses() -> None:
     with pytest.raises(LocalProtocolError, match="adds noise"):
         sum_masks(task)
     assert "nnnn" not in repr(task)
+
+
+def several_lists_of_seeds(world: World) -> dict[int, list[Message]]:
+    """Return what each replica of slot 1 is sent by a coordinator that works with p004.
+
+    p004 has signed one vector several times, each time with another seed for slot 1, and sealed that seed for one of
+    the slot's replicas only. Everything opens and bears a valid signature.
+    """
+    setup, evil, exchange = world.setup, 4, ExchangeKey.generate(insecure_seeded_rng(3))
+    book = world.said("MemberBook")[0].message
+    said = {seat: book_root(setup.context, book) for seat in setup.replicas[1]}
+    sent = {}
+    for seat, root in said.items():
+        seeds = [bytes(32), bytes([seat + 1]) * 32]
+        commitments = tuple(commit_seed(setup.context, evil, slot, seed) for slot, seed in enumerate(seeds))
+        key = exchange.agree(
+            book.entries[seat].public, setup.context, PARCEL_LABEL, parcel_info(root, evil, seat), PARCEL_KEY_BYTES
+        )
+        fingerprint = digest(b"one vector, whatever it is")
+        statement = contribution_statement(setup.context, root, evil, exchange.public, fingerprint, commitments)
+        signature = identity("p004").sign(CONTRIBUTION_CONTEXT, statement)
+        sealed = seal(key, seeds[1], fingerprint)
+        parcel = SeedParcel(evil, fingerprint, exchange.public, commitments, signature, sealed)
+        name = setup.roster.members[seat].name
+        honest = next(one.message for one in world.said("SeedParcels") if one.to == name).parcels[:4]
+        sent[seat] = [book, SeedParcels(setup.sid, (*honest, parcel)), Included(setup.sid, (0, 1, 2, 3, 4))]
+    return sent
+
+
+def test_4_17_no_participant_can_make_replicas_of_a_slot_add_several_noises() -> None:
+    """Averaged, three releases would have 1 / sqrt(3) of the noise. Several lists of seeds are several sets."""
+    world = noisy_world()
+    world.run()
+    setup = world.setup
+    acks: dict[int, Message] = {}
+    members = {seat: world.member(setup.roster.members[seat].name) for seat in setup.replicas[1]}
+    for seat, messages in several_lists_of_seeds(world).items():
+        said = [members[seat].receive(COORDINATOR, message, 0.0) for message in messages]
+        assert said[1][0].message.bad == ()
+        acks[seat] = said[2][0].message
+    assert len({ack.root for ack in acks.values()}) == 3
+    votes = Acks(setup.sid, tuple(SeatVote(seat, ack.signature) for seat, ack in sorted(acks.items())))
+    for member in members.values():
+        with pytest.raises(PeerProtocolError, match="bears no valid signature"):
+            member.receive(COORDINATOR, votes, 0.0)

@@ -78,7 +78,9 @@ def test_commitments_and_noise_as_the_page_says() -> None:
     assert binding.commit_seed(context, 3, 1, seed) == hashlib.sha256(said).digest()
     said = b"committee noise\x00" + context + b"\0\0\0\x01" + b"r" * 32 + seed + b"t" * 32
     assert binding.noise_seed(context, 1, b"r" * 32, [seed, b"t" * 32]) == hashlib.sha256(said).digest()
-    for text in ('"committee seed" 00', '"committee noise" 00', '"ridotto/1 slots" 00'):
+    said = b"committee vector\x00" + b"v" * 32 + b"c" * 32 + b"d" * 32
+    assert binding.contribution_digest(b"v" * 32, [b"c" * 32, b"d" * 32]) == hashlib.sha256(said).digest()
+    for text in ('"committee seed" 00', '"committee noise" 00', '"ridotto/1 slots" 00', '"committee vector" 00'):
         assert text in PAGE
 
 

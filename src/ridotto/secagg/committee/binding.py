@@ -44,6 +44,15 @@ def commit_seed(context: bytes, participant: int, slot: int, seed: bytes) -> byt
     return digest(b"committee seed\x00" + context + number(participant) + number(slot) + seed)
 
 
+def contribution_digest(vector: bytes, commitments: Sequence[bytes]) -> bytes:
+    """Return what stands for a contribution in a set: the vector with this SHA-256, and these seeds.
+
+    Without the seeds, somebody who signs several lists of them for one vector could have every replica of a slot add
+    noise of its own, and the mean of what they release would have less of it.
+    """
+    return digest(b"committee vector\x00" + vector + b"".join(commitments))
+
+
 def noise_seed(context: bytes, slot: int, root: bytes, seeds: Iterable[bytes]) -> bytes:
     """Return the seed of a slot's noise: known to whoever knows all seeds of the slot, so to its replicas alone.
 

@@ -10,6 +10,7 @@ from ridotto.core.wire import Attached, Bytes32, Message, Part, Signature
 from ridotto.crypto.kem import KEM_CIPHERTEXT_BYTES
 from ridotto.crypto.prg import SEED_BYTES
 from ridotto.crypto.seal import SEAL_OVERHEAD_BYTES
+from ridotto.secagg.committee.binding import contribution_digest
 from ridotto.secagg.committee_roles.messages import COMMITTEE_MESSAGES, PER_SEAT
 from ridotto.secagg.messages import PER_MEMBER, Index
 
@@ -37,6 +38,11 @@ class MaskedVector(Attached, frozen=True):
     signature: Signature = b""
     parcels: Annotated[tuple[Sealed, ...], PER_SEAT] = ()
 
+    @property
+    def contribution(self) -> bytes:
+        """Return what stands for it in a set: vector and seeds."""
+        return contribution_digest(self.digest, self.commitments)
+
 
 class SeedParcel(Part, frozen=True):
     """Carry one participant's seed to one member, with what was signed about it."""
@@ -47,6 +53,11 @@ class SeedParcel(Part, frozen=True):
     commitments: Commitments
     signature: Signature
     sealed: Sealed
+
+    @property
+    def contribution(self) -> bytes:
+        """Return what stands for it in a set, as of the message that it was in."""
+        return contribution_digest(self.digest, self.commitments)
 
 
 class SeedParcels(Message, frozen=True):

@@ -32,12 +32,12 @@ class Equivocation:
 
 
 def set_leaves(digests: Mapping[int, bytes]) -> list[bytes]:
-    """Return the leaves of a set: participants in order, each with the SHA-256 of what it contributed."""
+    """Return the leaves of a set: participants in order, each with what stands for its contribution."""
     return [number(participant) + digests[participant] for participant in sorted(digests)]
 
 
 def set_root(digests: Mapping[int, bytes]) -> bytes:
-    """Return the Merkle root of a set. digests: participant -> SHA-256 of its contribution."""
+    """Return the Merkle root of a set. digests: participant -> what stands for its contribution, 32 bytes."""
     return merkle_root(set_leaves(digests))
 
 

@@ -190,9 +190,9 @@ class SeatedCoordinator(ABC):
         if isinstance(message, Ack):
             self._acks[index] = message
         if isinstance(message, self.spoken):
-            self._digests[index] = message.digest
+            self._digests[index] = message.contribution
             self._shown.add(message.digest)
-            return [Do(Fold(self._seated.sid, name, message.digest))]
+            return [Do(Fold(self._seated.sid, name, message.contribution))]
         return self._keep_release(index, message)
 
     def _advance_when_complete(self, now: float) -> list[Effect]:

@@ -41,7 +41,11 @@ class SealedParcel(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """Return the SHA-256 of what the participant contributed."""
+        """Return the SHA-256 of the vector that the participant sent."""
+
+    @property
+    def contribution(self) -> bytes:
+        """Return what stands for its contribution in the set."""
 
     @property
     def public(self) -> bytes:
@@ -179,7 +183,7 @@ class SeatedMember(ABC, Generic[ParcelT]):
             if secret is None:
                 bad.append(parcel.participant)
             else:
-                self._secrets[parcel.participant], self._digests[parcel.participant] = secret, parcel.digest
+                self._secrets[parcel.participant], self._digests[parcel.participant] = secret, parcel.contribution
         # What one session's key was for is done: from here on nothing of it can be opened again.
         self._keys = None
         self._next = Included

@@ -20,8 +20,8 @@ from ridotto.secagg.committee_roles.messages import PER_SEAT
 class Settle:
     """Take these contributions out of the sum of session `sid` again; the set is final then.
 
-    removed: names and SHA-256 of their attachments, mostly none. Until here a driver keeps the attachments, on disk or
-    in memory; after it, it forgets them.
+    removed: names and what stands for their contributions, mostly none. Until here a driver keeps the attachments, on
+    disk or in memory; after it, it forgets them.
     """
 
     sid: bytes

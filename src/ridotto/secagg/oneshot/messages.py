@@ -43,6 +43,11 @@ class Parcel(Part, frozen=True):
     signature: Signature
     sealed: Sealed
 
+    @property
+    def contribution(self) -> bytes:
+        """Return what stands for it in a set: the ciphertext."""
+        return self.digest
+
 
 class Parcels(Message, frozen=True):
     """Coordinator: deliver the parcels that are meant for one member, sorted by participant."""
