@@ -270,6 +270,10 @@ class CommitteeCoordinatorUnderAttack(CoordinatorUnderAttack):
     protocol = Committee(corrupt=0.0, shard_size=4, replicas=2)
 
 
+class HybridCoordinatorUnderAttack(CoordinatorUnderAttack):
+    protocol = Committee(corrupt=0.0, shard_size=4, replicas=2, seal="hybrid")
+
+
 TestFuzzCoordinator = CoordinatorUnderAttack.TestCase
 TestFuzzCoordinator.settings = examples(25, 1_500)
 TestFuzzIdealCoordinator = IdealCoordinatorUnderAttack.TestCase
@@ -278,6 +282,8 @@ TestFuzzOneshotCoordinator = OneshotCoordinatorUnderAttack.TestCase
 TestFuzzOneshotCoordinator.settings = examples(10, 500)
 TestFuzzCommitteeCoordinator = CommitteeCoordinatorUnderAttack.TestCase
 TestFuzzCommitteeCoordinator.settings = examples(10, 500)
+TestFuzzHybridCoordinator = HybridCoordinatorUnderAttack.TestCase
+TestFuzzHybridCoordinator.settings = examples(5, 500)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +292,7 @@ TestFuzzCommitteeCoordinator.settings = examples(10, 500)
         (CoordinatorUnderAttack, Masked),
         (OneshotCoordinatorUnderAttack, Contribution),
         (CommitteeCoordinatorUnderAttack, MaskedVector),
+        (HybridCoordinatorUnderAttack, MaskedVector),
     ],
 )
 def test_the_bench_can_finish_a_round(attacked: type[CoordinatorUnderAttack], kind: type[Message]) -> None:

@@ -24,6 +24,7 @@ from ridotto.rounds.messages import (
 from ridotto.rounds.plan import Committee, DistributedGaussian, Oneshot, Pairwise, Plan
 from ridotto.rounds.round import Attempt, make_sessions
 from ridotto.rounds.spending import Spending
+from ridotto.secagg.committee_roles.tasks import Encapsulated
 from ridotto.secagg.messages import KeyBook
 from ridotto.secagg.session import Session, session_id
 from tests.conformance.world import identity
@@ -227,6 +228,22 @@ def test_refuses_the_end_of_another_session_and_takes_its_own() -> None:
         machine.receive(COORDINATOR, Closed(b"x" * 32, b"m" * 32), 0.0)
     closed = Closed(session_id(announce.session), b"m" * 32, "enough")
     assert machine.receive(COORDINATOR, closed, 0.0) == [Finish(closed)]
+
+
+def test_secrets_that_nobody_asked_for_are_our_own_mistake() -> None:
+    federation = Federation(make_plan(6, protocol=Oneshot(seal="hybrid")))
+    announce, machine = announcement(federation), federation.participant("p000")
+    answer = Encapsulated(session_id(announce.session), b"r" * 32, ())
+    with pytest.raises(LocalProtocolError, match="nobody asked for"):
+        machine.receive(SELF, answer, 0.0)
+    machine.receive(COORDINATOR, announce, 0.0)
+    with pytest.raises(LocalProtocolError, match="before there was an update"):
+        machine.receive(SELF, answer, 0.0)
+    machine.receive(SELF, federation.trained("p000"), 0.0)
+    with pytest.raises(LocalProtocolError, match="nobody asked for"):
+        machine.receive(SELF, answer, 0.0)
+    with pytest.raises(PeerProtocolError):
+        machine.receive(COORDINATOR, answer, 0.0)
 
 
 def test_an_update_that_nobody_asked_for_is_our_own_mistake() -> None:

@@ -4,7 +4,8 @@ Two kinds and no third:
 
 - `Rng`: bytes for keys, seeds, shares, nonces and rounding. `OsRng` asks the operating system. `SecretRng`
   stretches 32 secret bytes from the operating system, so that a party that is killed can be resumed and repeats
-  itself bit for bit. `insecure_seeded_rng` is for simulations and tests and says so.
+  itself bit for bit. `insecure_seeded_rng` is for simulations and tests and says so. `crypto.kem.encapsulate` alone
+  draws from the operating system by itself, because the library takes no randomness there: a task of drivers.
 - `numpy_generator(rng)`: NumPy's generator for shuffling and sampling of data. It must never touch a key, a mask
   or noise that somebody's privacy rests on.
 """

@@ -288,7 +288,9 @@ class ParticipantRound:
         match message:
             case Trained() | NotTrained() if sender == SELF:
                 return self._trained(message, now)
-            case Encapsulated() if sender == SELF and self._roles is not None:
+            case Encapsulated() if sender == SELF:
+                if self._roles is None:
+                    raise LocalProtocolError("secrets were encapsulated that nobody asked for")
                 return self._roles.resume(message, now)
             case _ if sender != COORDINATOR:
                 raise PeerProtocolError(sender, "only the coordinator speaks to a participant")

@@ -109,7 +109,7 @@ class Roles:
     def resume(self, message: Message, now: float) -> list[Effect]:
         """Take the result of a task of the participant's machine."""
         if self._sum is None:
-            raise LocalProtocolError(f"{type(message).__name__} came before there was an update")
+            raise LocalProtocolError("a task of the sum was answered before there was an update")
         return without_finish(self._sum.receive(SELF, message, now))
 
     def _is_for_seat(self, message: Message) -> bool:

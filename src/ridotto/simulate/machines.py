@@ -241,6 +241,7 @@ class _Work:
                 self._vault.close(task)
                 return None
             case Encapsulate():
+                # Not from the seed, as the library draws it; no sum, size or record depends on it.
                 return encapsulate_all(task)
             case SumMasks():
                 return sum_masks(task, add_committee_noise)

@@ -1,7 +1,7 @@
 """`committee`: one message per participant, and slots of replicas that take off the masks of one agreed set.
 
     participant              coordinator                committee member (a replica of one slot)
-                                                   <-   MemberKey: a fresh X25519 key, signed
+                                                   <-   MemberKey: a fresh key, signed
                         <-   MemberBook            ->
     MaskedVector: one mask
     per slot, its seed

@@ -9,13 +9,14 @@ In reading order:
     agreement.py    acknowledge one root per session, and count acknowledgements
     complaints.py   what to do about parcels that don't open
     messages.py     what members and coordinator say
+    seals.py        what keys of parcels are derived from: X25519, or ML-KEM-768 as well
     setup.py        what the machines need to know of a session
     binding.py      what seals for members say
     participant.py  a participant: it answers the book with one message
     member.py       a member: it opens parcels, signs one set and releases once
     steps.py        the coordinator's book of who was asked for what and has answered
     coordinator.py  the coordinator: one kind of message after another
-    tasks.py        what it asks its driver to do
+    tasks.py        what machines ask their drivers to do
     keeper.py       what a driver keeps until a set is final
     evidence.py     what it publishes: faults, and what proves which set was opened
 

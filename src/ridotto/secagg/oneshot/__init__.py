@@ -1,7 +1,7 @@
 """`oneshot`: one message per participant, and a committee whose work does not depend on the vectors' length.
 
     participant              coordinator                committee member
-                                                   <-   MemberKey: a fresh X25519 key, signed
+                                                   <-   MemberKey: a fresh key, signed
                         <-   MemberBook            ->
     Contribution: the
     ciphertext, a share
