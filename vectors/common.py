@@ -64,6 +64,7 @@ def make_session(protocol: str) -> Session:
         length=LENGTH,
         bits=BITS,
         minimum=2,
+        attempt=1,
     )
 
 

@@ -71,6 +71,7 @@ class Case:
             corrupt=self.corrupt,
             neighbours=self.neighbours,
             threshold=self.threshold,
+            attempt=1,
         )
 
     def vector_of(self, name: str) -> IntVector:

@@ -112,7 +112,7 @@ def sessions() -> list[Session]:
     }
     return [
         Session(**{**values, "protocol": "ideal", "corrupt": 0, "round": 1, "shard": 0, "length": 128}),
-        Session(**values),
+        Session(**{**values, "attempt": 301}),
         Session(**{**values, "corrupt": 0, "neighbours": 4, "threshold": 3}),
         CommitteeSession(**{**values, "protocol": "oneshot", "committee": 5, "tail": 6}),
         CommitteeSession(
@@ -160,6 +160,7 @@ def dealt(name: str) -> dict[str, object]:
     return {
         "plan": name,
         "round": attempt.number,
+        "attempt": attempt.attempt,
         "model": attempt.model.hex(),
         "nonce": attempt.nonce.hex(),
         "parameters": attempt.parameters,

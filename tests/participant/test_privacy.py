@@ -144,7 +144,8 @@ def test_a_round_without_noise_counts_as_no_protection(tmp_path):
     assert summary.spent is None, "nobody asked about differential privacy"
     with Bench(tmp_path, fake).state() as state:
         assert state.spent == (Repeated(NoPrivacyEvent(), 1),)
-    fake = FakeCoordinator(plan=private_plan())
+    earlier, fake = fake.attempt, FakeCoordinator(plan=private_plan())
+    fake.attempt = earlier
     policy = Policy(min_corrupt=0.0, i_know=("small-cohort",), max_delta=DELTA, max_epsilon=1000.0)
     with pytest.raises(ConsentError, match="after 1 rounds, one more makes epsilon inf"):
         take_part(Bench(tmp_path, fake, policy=policy))

@@ -224,6 +224,10 @@ def test_a_policy_refuses_more_strangers_among_helpers_than_may_be_corrupt(
         (lambda: Helpers(keys={"a": "XY"}), "64 lower-case hex digits"),
         (lambda: Helpers(keys={"a": "0" * 64, "b": "0" * 64}), "one identity key"),
         (lambda: make_plan(protocol=Committee(helpers=Helpers(keys={"a": "0" * 64}))), "2 slots, each with a helper"),
+        (
+            lambda: make_plan(1024, Committee(helpers=Helpers(corrupt=255), replicas=1), minimum=100),
+            "would be sent up to [0-9]+ bytes of parcels",
+        ),
         (lambda: make_plan(40, Committee(), minimum=3), r"committee needs minimum >= corrupt \+ 2 = 4"),
         (
             lambda: make_plan(protocol=Oneshot(corrupt=0.0, helpers=Helpers(corrupt=4), committee=4)),

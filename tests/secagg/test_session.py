@@ -35,6 +35,7 @@ def test_session_id_is_the_hash_of_its_encoding() -> None:
         0,
         0,
         0,
+        0,
     ]
     expected = hashlib.sha256(b"ridotto/1 session\x00" + msgspec.msgpack.encode(fields)).digest()
     assert session_id(session) == expected
@@ -54,6 +55,7 @@ CHANGES: dict[str, object] = {
     "corrupt": 1,
     "neighbours": 4,
     "threshold": 5,
+    "attempt": 9,
 }
 
 

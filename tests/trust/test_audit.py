@@ -184,7 +184,7 @@ def test_sessions_of_another_plan_or_model_are_refused() -> None:
     """A coordinator that writes another model into record and receipt than the sessions were about."""
     record = make_record(CLOSED, model_before="0" * 64)
     signed = make_receipt(record, [one.opened for one in CLOSED], COORDINATOR)
-    assert "another plan, model or round" in refusal(encode_receipt(signed))
+    assert "another plan, model, round or attempt" in refusal(encode_receipt(signed))
 
 
 def test_a_record_with_other_names_is_refused() -> None:

@@ -160,6 +160,7 @@ def test_how_a_cohort_is_dealt(row: dict[str, Any]) -> None:
             "corrupt": math.ceil(plan["protocol"].get("corrupt", 0) * len(group)),
             "neighbours": 0,
             "threshold": 0,
+            "attempt": row["attempt"],
         }
         assert {name: session[name] for name in expected} == expected
         if "committee" in session:
@@ -264,8 +265,8 @@ def test_committees_that_are_refused() -> None:
 def test_committees_that_are_drawn_from_a_session() -> None:
     for row in FILE["drawn"]:
         _, *fields = msgspec.msgpack.decode(bytes.fromhex(row["session"]))
-        nonce, shard, members, corrupt, committee = fields[3], fields[5], fields[6], fields[10], fields[13]
-        helpers, helpers_corrupt, _, seal = fields[15:]
+        nonce, shard, members, corrupt, committee = fields[3], fields[5], fields[6], fields[10], fields[14]
+        helpers, helpers_corrupt, _, seal = fields[16:]
         assert seal in ("x25519", "hybrid")
         pool = [tuple(helper) for helper in helpers] or [(name + "/member", key) for name, key in members]
         named = plain.sha256(b"ridotto/1 helpers\x00", nonce, shard.to_bytes(4, "big"))

@@ -33,7 +33,7 @@ def session_of(file: dict[str, Any]) -> dict[str, Any]:
     fields = ("protocol", "plan", "model", "nonce", "round", "shard", "members", "length", "bits", "minimum")
     kind, *values = msgspec.msgpack.decode(bytes.fromhex(file["session"]))
     assert kind == "Session"
-    names = (*fields, "corrupt", "neighbours", "threshold")
+    names = (*fields, "corrupt", "neighbours", "threshold", "attempt")
     return dict(zip(names, values, strict=True))
 
 

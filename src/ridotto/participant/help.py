@@ -5,8 +5,9 @@
                                                        add masks -> at once, here
                                                        finish    -> wait for the next round
 
-A helper keeps its identity and the coordinator's key, and nothing else: the keys of its seats must not survive it. One
-that was killed serves again from the next round on.
+A helper keeps its identity, the coordinator's key and the number of the last attempt that it served in, and nothing
+else: the keys of its seats must not survive it. One that was killed serves again from the next attempt on; to serve a
+second time in the same one could open a second set of a session.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import os
 from dataclasses import dataclass
 
 from ridotto.core.machine import COORDINATOR, SELF, Do, Effect, Finish, Send
-from ridotto.core.rng import OsRng, Rng
+from ridotto.core.rng import SEED_BYTES, OsRng, Rng
 from ridotto.core.wire import Codec
 from ridotto.crypto.seal import IdentityKey
 from ridotto.errors import ConfigError, PeerProtocolError, RoundFailedError
+from ridotto.participant.attempts import require_attempt, require_later
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, normal_url
 from ridotto.participant.enter import Params, identify
 from ridotto.participant.events import Event, EventKind, OnEvent
@@ -55,8 +57,8 @@ class Served:
 class Helper:
     """Serve on the committees of a federation as one of the helpers that its plan names.
 
-    client: speaks to the coordinator. policy: what a session must be like. rng: draws the keys of seats; secret, from
-    the operating system by default. on_event: watches.
+    client: speaks to the coordinator. policy: what a session must be like. state: remembers attempts. rng: draws the
+    keys of seats; secret, from the operating system by default. on_event: watches.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Helper:
         name: str,
         identity: IdentityKey,
         policy: Policy,
+        state: StateFile,
         *,
         rng: Rng | None = None,
         clock: Clock | None = None,
@@ -75,6 +78,7 @@ class Helper:
         self._client = client
         self._identity = identity
         self._policy = policy
+        self._state = state
         self._rng = rng or OsRng()
         self._clock = clock or Clock()
         self._on_event = on_event or (lambda event: None)
@@ -121,6 +125,7 @@ class Helper:
         began = self._clock.monotonic()
         inbox = self._client.inbox(self._attempt, self._seen)
         if inbox.attempt != self._attempt:
+            require_later(inbox.attempt, self._attempt)
             self._leave("the coordinator went on to the next attempt")
             self._attempt, self._seen = inbox.attempt, 0
         if inbox.after != self._seen:
@@ -138,8 +143,8 @@ class Helper:
         """Hand a frame to the machine; what is wrong with one session is no reason to leave the others."""
         try:
             message, _ = self._codec.decode(frame, COORDINATOR)
-            if isinstance(message, Announce):
-                self._begin(message)
+            if isinstance(message, Announce) and not self._begin(message):
+                return
             if self._machine is not None:
                 self._carry_out(self._machine.receive(COORDINATOR, message, self._clock.wall()))
         except AttemptOverError as error:
@@ -150,12 +155,20 @@ class Helper:
             if len(self._missed) >= MISSES_LIMIT:
                 raise
 
-    def _begin(self, announce: Announce) -> None:
+    def _begin(self, announce: Announce) -> bool:
+        """Begin to serve in an attempt; return whether that may be. Which one it is lasts before anything is said."""
+        require_attempt(announce, self._attempt)
         if self._machine is None:
+            if self._attempt <= self._state.attempt:
+                _log.info("attempt %d goes on without us: we have served in it before", self._attempt)
+                return False
+            self._state.begin(self._attempt, self._rng.bytes(SEED_BYTES))
+            self._state.end(0)
             self._machine = HelperRound(self.name, self._identity, self._policy, self._coordinator, self._rng)
             self._machine.start(self._clock.wall())
             self._idle = False
         self._round = announce.session.round
+        return True
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -214,6 +227,6 @@ def serve_committee(params: Params, *, on_event: OnEvent | None = None) -> Serve
         params.pin(state)
         info = client.federation()
         state.pin(bytes.fromhex(info.coordinator))
-        helper = Helper(client, name, identity, params.policy, on_event=on_event)
+        helper = Helper(client, name, identity, params.policy, state, on_event=on_event)
         helper.start(info)
         return helper.serve()

@@ -36,6 +36,7 @@ from ridotto.errors import (
     RidottoError,
     RoundFailedError,
 )
+from ridotto.participant.attempts import require_attempt, require_later
 from ridotto.participant.client import AttemptOverError, Client, MessageRefusedError, Traffic
 from ridotto.participant.count import require_accounting, spent_by
 from ridotto.participant.events import Event, EventKind, Fault, OnEvent, RoundReport, Spent
@@ -220,6 +221,7 @@ class Participation:
         began = self._clock.monotonic()
         inbox = self._client.inbox(self._attempt, self._seen)
         if inbox.attempt != self._attempt:
+            require_later(inbox.attempt, self._attempt)
             if self._machine is not None:
                 self._end(EventKind.LOST, "the coordinator went on to the next attempt")
             self._attempt, self._seen, self._round = inbox.attempt, 0, 0
@@ -286,6 +288,7 @@ class Participation:
                 message, _ = self._codec.decode(frame, COORDINATOR)
                 self._notes.heard(message)
                 if isinstance(message, Announce):
+                    require_attempt(message, self._attempt)
                     self._round, self._plan = message.session.round, message.plan
                 self._carry_out(self._machine.receive(COORDINATOR, message, self._clock.wall()))
 

@@ -58,6 +58,7 @@ class HelperRound:
         self._rng = rng
         self._seats: dict[bytes, Machine | None] = {}
         self._refusal: ConsentError | None = None
+        self._closed: set[bytes] = set()
 
     def start(self, now: float) -> list[Effect]:
         """Wait for announcements."""
@@ -79,6 +80,7 @@ class HelperRound:
             raise _refuse(f"{type(message).__name__} is for a session that was not announced, or is closed")
         if isinstance(message, Closed):
             del self._seats[sid]
+            self._closed.add(sid)
             return [] if self._seats else [Finish(message, self._refusal)]
         seat = self._seats[sid]
         if seat is None:
@@ -93,7 +95,7 @@ class HelperRound:
         """Check what is announced; consent means to take the seat."""
         session = announce.session
         sid = session_id(session)
-        if sid in self._seats:
+        if sid in self._seats or sid in self._closed:
             raise _refuse("it announced one session twice")
         check_announced(announce, sid, self._coordinator, None)
         self._check_mine(session)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ridotto.core.machine import COORDINATOR, SELF
-from ridotto.core.wire import NAME_PATTERN
+from ridotto.core.wire import HEADER_LIMIT, NAME_PATTERN
 from ridotto.crypto.lattice.packed_shamir import Sharing
 from ridotto.crypto.prg import SEED_BYTES
+from ridotto.crypto.seal import SIGNATURE_BYTES
 from ridotto.errors import PlanError
 from ridotto.rounds.compression import quantizer
 from ridotto.rounds.settings import Settings, make_floats, refuse_huge
@@ -219,16 +220,26 @@ def packed_bits(protocol: Oneshot, bits: int) -> int:
 
 def parcels_bytes(plan: Plan) -> int:
     """Return how long the lists of sealed parcels in a contribution can be; 0 for protocols without."""
-    protocol = plan.protocol
-    match protocol:
-        case Oneshot():
-            sharing = protocol.sharing(plan.largest_session, plan.most_helpers)
-            return sharing.members * (sharing.share_bytes + overhead_bytes(protocol.seal) + PREFIX_BYTES)
-        case Committee():
-            parcel = SEED_BYTES + overhead_bytes(protocol.seal)
-            return protocol.full * (parcel + PREFIX_BYTES) + protocol.slots * (DIGEST_BYTES + PREFIX_BYTES)
-        case _:
-            return 0
+    if not isinstance(plan.protocol, Seated):
+        return 0
+    return plan.seats(plan.largest_session) * _parcel_bytes(plan, plan.protocol) + _commitments_bytes(plan.protocol)
+
+
+def delivery_bytes(plan: Plan, protocol: Seated) -> int:
+    """Return how long the parcels of a whole session are at most that one member is sent in one message."""
+    of_one = _parcel_bytes(plan, protocol) + _commitments_bytes(protocol)
+    return plan.largest_session * (of_one + 2 * (DIGEST_BYTES + PREFIX_BYTES) + SIGNATURE_BYTES + 3 * PREFIX_BYTES)
+
+
+def _parcel_bytes(plan: Plan, protocol: Seated) -> int:
+    secret = SEED_BYTES
+    if isinstance(protocol, Oneshot):
+        secret = protocol.sharing(plan.largest_session, plan.most_helpers).share_bytes
+    return secret + overhead_bytes(protocol.seal) + PREFIX_BYTES
+
+
+def _commitments_bytes(protocol: Seated) -> int:
+    return protocol.slots * (DIGEST_BYTES + PREFIX_BYTES) if isinstance(protocol, Committee) else 0
 
 
 def check_seated(plan: Plan, protocol: Seated) -> None:
@@ -248,6 +259,11 @@ def check_seated(plan: Plan, protocol: Seated) -> None:
         )
     for members in {max(plan.least, SMALLEST_COMMITTEE), plan.smallest_session, largest}:
         protocol.seats(members, plan.most_helpers)
+    if delivery_bytes(plan, protocol) > HEADER_LIMIT:
+        raise PlanError(
+            f"a member of the committee would be sent up to {delivery_bytes(plan, protocol)} bytes of parcels, and a "
+            f"message has at most {HEADER_LIMIT}: take a smaller shard_size, or fewer corrupt helpers"
+        )
 
 
 def _check_seated(protocol: Seated) -> None:

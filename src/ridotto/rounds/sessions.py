@@ -75,6 +75,7 @@ def make_sessions(attempt: Attempt) -> list[Session]:
             corrupt=plan.corrupt_of(len(members)),
             neighbours=neighbours,
             threshold=threshold,
+            attempt=attempt.attempt,
         )
         sessions.append(with_committee(session, seats, pipeline, attempt.helpers) if seats else session)
     return sessions

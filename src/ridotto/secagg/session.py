@@ -50,6 +50,7 @@ class Session(Message, frozen=True):
     vectors, lanes included. bits: width of an element. minimum: fewest contributions that may be opened.
     corrupt: members that may collude with the coordinator. neighbours, threshold: of the sparse graph;
     both 0 for the complete graph, whose threshold follows from who shows up (`graph.complete_threshold`).
+    attempt: at a round, counted over the federation; drivers take part in each once, so in each session once.
     """
 
     protocol: Name
@@ -65,6 +66,7 @@ class Session(Message, frozen=True):
     corrupt: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
     neighbours: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
     threshold: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_GROUP)] = 0
+    attempt: Count = 0
 
     def __post_init__(self) -> None:
         names = [member.name for member in self.members]

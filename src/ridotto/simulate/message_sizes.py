@@ -140,6 +140,7 @@ def _announce_bytes(
         corrupt=plan.corrupt_of(members),
         neighbours=neighbours,
         threshold=threshold,
+        attempt=number,
     )
     seats = plan.seats(members)
     if seats:

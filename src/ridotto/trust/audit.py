@@ -113,12 +113,9 @@ def _sessions(signed: SignedReceipt) -> list[Session]:
         session = _session(data)
         if session_id(session).hex() != one.sid or (session.protocol, session.shard) != (one.protocol, one.shard):
             raise _refuse(f"the session beside sum {one.sid[:16]} is another one")
-        if (session.plan.hex(), session.model.hex(), session.round) != (
-            receipt.plan,
-            receipt.model_before,
-            receipt.round,
-        ):
-            raise _refuse(f"session {one.sid[:16]} was about another plan, model or round than the receipt says")
+        about = (session.plan.hex(), session.model.hex(), session.round, session.attempt)
+        if about != (receipt.plan, receipt.model_before, receipt.round, receipt.attempt):
+            raise _refuse(f"session {one.sid[:16]} was of another plan, model, round or attempt than the receipt says")
         found.append(session)
     return found
 

@@ -47,6 +47,7 @@ def make_session(protocol: str, count: int, **changes: object) -> Session:
         "model": b"m" * 32,
         "nonce": b"n" * 32,
         "round": 1,
+        "attempt": 2,
         "shard": 0,
         "members": tuple(member(f"p{index:03}") for index in range(count)),
         "bits": 32,
