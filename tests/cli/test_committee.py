@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ridotto.participant.enter import Params
+from ridotto.participant.help import serve_committee
+from ridotto.rounds.plan import Risk
+from ridotto.rounds.policy import Policy
 from tests.cli.conftest import SERVER, Coordinator
 
 HELPERS = ("north", "south", "east", "west", "centre", "coast")
@@ -54,7 +59,10 @@ def helping(served: Coordinator, name: str) -> list[str]:
 
 
 def test_helpers_serve_and_one_is_killed(ridotto, served, in_background):
-    helpers = [in_background(helping(served, name)) for name in HELPERS[1:-1]]
+    policy = Policy(i_know=(Risk.SMALL_COHORT,), min_corrupt=0.0)
+    pool = ThreadPoolExecutor(4)
+    known = [Params(served.url, name=name, state=served.folder / "helpers", policy=policy) for name in HELPERS[1:-1]]
+    helpers = [pool.submit(serve_committee, params) for params in known]
     killed = subprocess.Popen(
         [sys.executable, "-m", "ridotto", *helping(served, HELPERS[-1]), "--json"], stdout=subprocess.PIPE, text=True
     )
@@ -74,7 +82,9 @@ def test_helpers_serve_and_one_is_killed(ridotto, served, in_background):
     assert [event["message"] for event in events if event["event"] == "sending"] == [
         *("MemberKey", "Checked", "Ack", "MaskSum")
     ] * 2
-    assert [process.wait(timeout=30) for process in (*helpers, *others, again)] == [0] * 8
+    assert [process.wait(timeout=30) for process in (*others, again)] == [0] * 4
+    assert [helper.result(30).rounds for helper in helpers] == [(1, 2)] * 4
+    pool.shutdown()
 
     federation, *records = lines(ridotto("status", served.url, "--json").out)
     assert federation["state"] == "done"

@@ -88,7 +88,7 @@ class Counting(Mini):
 
 
 # Four participants send five messages each: kills fall between keys, shares, vectors, votes and shares again.
-@pytest.mark.parametrize("after", [{2, 6, 10, 14, 18}, {4, 9, 12, 16, 20}])
+@pytest.mark.parametrize("after", [{2, 6, 10, 14, 18}, pytest.param({4, 9, 12, 16, 20}, marks=pytest.mark.slow)])
 async def test_killed_again_and_again_it_ends_with_the_ideal_model(tmp_path: Path, after: set[int]) -> None:
     killer = Killer(tmp_path, free_port("127.0.0.1", 0), after)
     try:

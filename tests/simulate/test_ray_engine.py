@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
 ]
 
-both_sums = pytest.mark.parametrize("secure_sum", ["machines", "modelled"])
+both_sums = pytest.mark.parametrize("secure_sum", [pytest.param("machines", marks=pytest.mark.slow), "modelled"])
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,9 @@ def test_starts_ray_and_shuts_it_down_where_the_user_has_no_cluster(ray_at_the_e
     assert result.digest == learn("inline", plan, rounds=1).digest
 
 
-@pytest.mark.parametrize(("secure_sum", "batch"), [("machines", 3), ("modelled", 1), ("modelled", 3)])
+@pytest.mark.parametrize(
+    ("secure_sum", "batch"), [("machines", 3), pytest.param("modelled", 1, marks=pytest.mark.slow), ("modelled", 3)]
+)
 def test_gives_the_bits_of_the_inline_engine(cluster, secure_sum, batch):
     plan = Plan(cohort=7, metrics={"loss": 10.0, "accuracy": 1.0}, clip=3.0, max_examples=40)
     expected = learn("inline", plan)
@@ -125,7 +127,8 @@ def test_gives_the_bits_of_the_inline_engine(cluster, secure_sum, batch):
 
 
 @pytest.mark.parametrize(
-    ("secure_sum", "name"), [("machines", "scaffold"), ("modelled", "scaffold"), ("modelled", "feddyn")]
+    ("secure_sum", "name"),
+    [("machines", "scaffold"), pytest.param("modelled", "scaffold", marks=pytest.mark.slow), ("modelled", "feddyn")],
 )
 def test_what_clients_keep_travels_with_them(cluster, secure_sum, name):
     optimiser = Optimiser() if name == "feddyn" else Optimiser(name="fedavgm", parameters={"momentum": 0.5})
