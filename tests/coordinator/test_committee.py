@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import tempfile
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 
 from ridotto.coordinator.attempt import LiveAttempt
-from ridotto.core.machine import Effect, Send
+from ridotto.core.machine import COORDINATOR, Effect, Send
 from ridotto.errors import PlanError
 from ridotto.rounds.helping import HelperRound
 from ridotto.rounds.plan import Committee, CommitteeGaussian, Helpers, Oneshot, Plan, Risk
 from ridotto.rounds.record import SignedRecord
 from ridotto.rounds.round import ParticipantRound
 from ridotto.rounds.service import FEDERATION_PATH, FederationInfo
+from ridotto.rounds.sessions import make_sessions
+from ridotto.secagg.committee.drawn import setup_of
 from ridotto.secagg.committee.messages import MaskedVector
+from ridotto.secagg.committee_roles.agreement import sign_ack
+from ridotto.secagg.committee_roles.keys import book_root
+from ridotto.secagg.committee_roles.messages import Ack
 from tests.coordinator.bench import (
+    CODEC,
     COORDINATOR_KEY,
     Mini,
     authorization,
@@ -229,3 +237,34 @@ def test_all_that_a_session_needs_may_come_in_one_batch(tmp_path: Path) -> None:
         scene.conductor.perform(scene.now)
     assert bytes(scene.conductor.model_bytes) == ideal_model(scene.settings.plan, NAMES)
     assert kept(tmp_path) == []
+
+
+class Equivocal(Scene):
+    """h2 acknowledges another set as well, right after the first."""
+
+    def _carry_out(self, name: str, machine: ParticipantRound | HelperRound, effects: list[Effect]) -> None:
+        for effect in list(effects):
+            if name == "h2" and isinstance(effect, Send) and isinstance(effect.message, Ack):
+                session = make_sessions(self.conductor.attempt.description.attempt)[0]  # type: ignore[union-attr]
+                book = CODEC.decode(self.mail["h2"][1], COORDINATOR)[0]
+                context = setup_of(session).context
+                other = sign_ack(identity("h2"), effect.message.sid, context, book_root(context, book), b"r" * 32)
+                effects.append(Send(effect.to, other))
+        super()._carry_out(name, machine, effects)
+
+
+def test_two_acknowledgements_of_one_helper_are_kept_as_a_proof(tmp_path: Path) -> None:
+    """Anybody who knows the helper's key checks it: both roots bear its signature, in one session."""
+    scene = Equivocal(tmp_path, make_settings(served_plan()))
+    scene.begin()
+    finish(scene)
+    assert bytes(scene.conductor.model_bytes) == ideal_model(scene.settings.plan, NAMES)
+    (path,) = (tmp_path / "proofs").iterdir()
+    proof = json.loads(path.read_bytes())
+    assert (proof["kind"], [one["member"] for one in proof["signed"]]) == ("Equivocation", ["h2", "h2"])
+    assert len({one["root"] for one in proof["signed"]}) == 2
+    assert len({one["sid"] for one in proof["signed"]}) == 1
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(KEYS["h2"]))
+    for one in proof["signed"]:
+        said = bytes.fromhex(proof["context"] + proof["book"] + one["root"])
+        key.verify(bytes.fromhex(one["signature"]), b"ridotto/1 committee set\x00" + said)

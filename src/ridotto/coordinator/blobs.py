@@ -6,6 +6,7 @@
     deltas/<model>.<sha256>         what makes a model of the one before it
     kept/<sid>.<sender>.<sha256>    a ciphertext that may have to be taken out of a sum; SHA-256 of its sender's name
     receipts/<round>.<attempt>.<full or public>.<sha256>.json    an attempt's receipt, with and without names
+    proofs/<sha256>.json            what a member of a committee signed that it should not have
 
 Every name holds the SHA-256 of the content, so a file is never overwritten with something else, and a damaged one is
 recognised. A file that a committed name points to is deleted only after another name was committed.
@@ -30,7 +31,8 @@ SUMS = "sums"
 DELTAS = "deltas"
 KEPT = "kept"
 RECEIPTS = "receipts"
-FOLDERS = (MODELS, STATES, SUMS, DELTAS, KEPT, RECEIPTS)
+PROOFS = "proofs"
+FOLDERS = (MODELS, STATES, SUMS, DELTAS, KEPT, RECEIPTS, PROOFS)
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TEMPORARY = ".part"

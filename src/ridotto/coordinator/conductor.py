@@ -26,6 +26,7 @@ from ridotto.coordinator.deltas import Deltas
 from ridotto.coordinator.kept import StoredCiphers
 from ridotto.coordinator.privacy import PRIVACY_KEY, Ledger, read_spent, settled, system_noise
 from ridotto.coordinator.progress import Run, begun, failed, new_run, resumed, stopped, succeeded, without_blamed
+from ridotto.coordinator.proofs import write_proofs
 from ridotto.coordinator.receipts import Seal, all_receipt_names, write_receipt
 from ridotto.coordinator.settings import FederationSettings
 from ridotto.coordinator.states import read_published, read_state, write_state
@@ -291,6 +292,7 @@ class Conductor:
             if step.row is not None:
                 rows.append(step.row)
             outcome.sent += step.sent
+            write_proofs(self._blobs, step.published)
             outcome.published += [item for item in step.published if not isinstance(item, RoundRecord)]
             if step.record is not None:
                 signed = self._signed(step.record)
