@@ -61,18 +61,21 @@ class Killer:
         self.acknowledged = 0
         self.kills = 0
         self.process = start(folder, port)
+        self._counting = asyncio.Lock()
 
     async def start(self) -> str:
         return await asyncio.to_thread(first_line, self.process)
 
     async def count(self) -> None:
-        self.acknowledged += 1
-        if self.acknowledged in self.after:
-            self.process.kill()
-            self.process.communicate()
-            self.kills += 1
-            self.process = start(self.folder, self.port)
-            await self.start()
+        # Others may have been acknowledged before the kill; a coordinator that is being started is not killed by them.
+        async with self._counting:
+            self.acknowledged += 1
+            if self.acknowledged in self.after:
+                self.process.kill()
+                self.process.communicate()
+                self.kills += 1
+                self.process = start(self.folder, self.port)
+                await self.start()
 
 
 class Counting(Mini):
